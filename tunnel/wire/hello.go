@@ -1,0 +1,56 @@
+package wire
+
+const typeHello Type = 1
+
+// Hello is the first frame of a session, sent by the edge on its control stream.
+type Hello struct {
+	// Versions are the protocol versions that the edge speaks, highest first.
+	Versions []uint64
+	// Incarnation is drawn at random when the agent starts.
+	Incarnation [16]byte
+	// Seq counts the sessions of this incarnation, so that of two sessions that
+	// arrive out of order the cloud keeps the newer one.
+	Seq uint64
+	// AgentVersion is the agent's build, for people.
+	AgentVersion string
+	// OS and Arch are runtime.GOOS and runtime.GOARCH of the edge.
+	OS, Arch string
+	// Hostname is the machine's own name.
+	Hostname string
+	// Features are what the edge can do beyond the version's minimum.
+	Features []string
+	// Labels are what the operator wants on the Node, each "key=value".
+	Labels []string
+}
+
+// Type implements Frame.
+func (*Hello) Type() Type { return typeHello }
+
+func (f *Hello) appendPayload(b []byte) []byte {
+	b = appendUint(b, uint64(len(f.Versions)))
+	for _, v := range f.Versions {
+		b = appendUint(b, v)
+	}
+	b = append(b, f.Incarnation[:]...)
+	b = appendUint(b, f.Seq)
+	b = appendBytes(b, f.AgentVersion)
+	b = appendBytes(b, f.OS)
+	b = appendBytes(b, f.Arch)
+	b = appendBytes(b, f.Hostname)
+	b = appendStrings(b, f.Features)
+	return appendStrings(b, f.Labels)
+}
+
+func (f *Hello) parsePayload(d *decoder) {
+	for range d.count() {
+		f.Versions = append(f.Versions, d.uint())
+	}
+	d.raw(f.Incarnation[:])
+	f.Seq = d.uint()
+	f.AgentVersion = d.string()
+	f.OS = d.string()
+	f.Arch = d.string()
+	f.Hostname = d.string()
+	f.Features = d.strings()
+	f.Labels = d.strings()
+}

@@ -1,0 +1,58 @@
+package wire
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/quic-go/quic-go/quicvarint"
+)
+
+// Version is the protocol version spoken by this build. It is raised when
+// something changes that an older peer can't skip.
+const Version = 1
+
+// Kind says what a stream is for. It is the first thing on every stream.
+type Kind uint64
+
+// The kinds of streams, and who opens them.
+const (
+	// KindControl carries Hello and Welcome, once per session; opened by the edge.
+	KindControl Kind = 1
+	// KindDesired carries desired state down and its acknowledgements; opened by the edge.
+	KindDesired Kind = 2
+	// KindReport carries reports up and their acknowledgements; opened by the edge.
+	KindReport Kind = 3
+	// KindKubelet carries HTTP/1.1 requests of the kubelet API; opened by the cloud.
+	KindKubelet Kind = 4
+	// KindExec carries one remote command; opened by the cloud.
+	KindExec Kind = 5
+)
+
+// String gives the name that logs and metrics use.
+func (k Kind) String() string {
+	switch k {
+	case KindControl:
+		return "control"
+	case KindDesired:
+		return "desired"
+	case KindReport:
+		return "report"
+	case KindKubelet:
+		return "kubelet"
+	case KindExec:
+		return "exec"
+	}
+	return fmt.Sprintf("kind-%d", uint64(k))
+}
+
+// AppendKind appends the header of a stream.
+func AppendKind(b []byte, k Kind) []byte { return quicvarint.Append(b, uint64(k)) }
+
+// ReadKind reads the header of a stream.
+func ReadKind(r io.ByteReader) (Kind, error) {
+	v, err := quicvarint.Read(r)
+	if err != nil {
+		return 0, fmt.Errorf("read stream kind: %w", err)
+	}
+	return Kind(v), nil
+}

@@ -1,0 +1,33 @@
+package wire
+
+const typeWelcome Type = 2
+
+// Welcome is the cloud's answer to Hello. A session that is refused gets none:
+// its connection is closed with a Code.
+type Welcome struct {
+	// Version is the protocol version chosen from the Hello.
+	Version uint64
+	// Replica names the proxy that holds the session.
+	Replica string
+	// UnixMilli is the cloud's clock, for edges whose own clock is wrong.
+	UnixMilli uint64
+	// Features are those of the Hello that the cloud will use.
+	Features []string
+}
+
+// Type implements Frame.
+func (*Welcome) Type() Type { return typeWelcome }
+
+func (f *Welcome) appendPayload(b []byte) []byte {
+	b = appendUint(b, f.Version)
+	b = appendBytes(b, f.Replica)
+	b = appendUint(b, f.UnixMilli)
+	return appendStrings(b, f.Features)
+}
+
+func (f *Welcome) parsePayload(d *decoder) {
+	f.Version = d.uint()
+	f.Replica = d.string()
+	f.UnixMilli = d.uint()
+	f.Features = d.strings()
+}
