@@ -1,0 +1,185 @@
+// Package config is the edge agent's configuration file, edgeagent.yaml: what
+// `skerry join` writes and the agent reads.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
+)
+
+// What the file says of itself.
+const (
+	APIVersion = "skerry.io/v1alpha1"
+	Kind       = "EdgeAgentConfig"
+)
+
+// DefaultFile is where the agent looks for its configuration.
+const DefaultFile = "/etc/skerry/edgeagent.yaml"
+
+// Config is the agent's configuration. Fields left out take the value that
+// Default gives.
+type Config struct {
+	// APIVersion and Kind must be those of this package.
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	// Server is the cloud proxy, HOST:PORT.
+	Server string `json:"server"`
+	// NodeName is this edge's name in the cluster. The certificate decides; this
+	// must agree with it.
+	NodeName string `json:"nodeName"`
+	// StateDir holds the store and the pods' volumes.
+	StateDir string `json:"stateDir,omitempty"`
+	// CertDir holds ca.crt, edge.crt and edge.key.
+	CertDir string `json:"certDir,omitempty"`
+	// CRISocket is the container runtime, as unix:///path.
+	CRISocket string `json:"criSocket,omitempty"`
+	// PodLogsDir is where containers' logs are written.
+	PodLogsDir string `json:"podLogsDir,omitempty"`
+	// CgroupRoot is the cgroup under which pods live.
+	CgroupRoot string `json:"cgroupRoot,omitempty"`
+	// Labels go onto the Node object.
+	Labels map[string]string `json:"labels,omitempty"`
+	// ClusterDNS are the name servers of pods with dnsPolicy ClusterFirst; none
+	// means that such pods get the machine's own.
+	ClusterDNS []string `json:"clusterDNS,omitempty"`
+	// ClusterDomain is the cluster's DNS domain.
+	ClusterDomain string `json:"clusterDomain,omitempty"`
+	// LogLevel is debug, info, warn or error.
+	LogLevel string `json:"logLevel,omitempty"`
+	// LogFormat is text or json.
+	LogFormat string `json:"logFormat,omitempty"`
+}
+
+// Error says which field of the configuration breaks which rule.
+type Error struct {
+	Field, Reason string
+}
+
+// Error implements error.
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Field, e.Reason) }
+
+// Default gives the values of fields that the file leaves out.
+func Default() Config {
+	return Config{
+		APIVersion:    APIVersion,
+		Kind:          Kind,
+		StateDir:      "/var/lib/skerry",
+		CertDir:       "/etc/skerry/pki",
+		CRISocket:     "unix:///run/containerd/containerd.sock",
+		PodLogsDir:    "/var/log/pods",
+		CgroupRoot:    "/skerry",
+		ClusterDomain: "cluster.local",
+		LogLevel:      "info",
+		LogFormat:     "text",
+	}
+}
+
+// Load reads the file at path. The result still has to pass Validate: flags may
+// fill in what the file lacks.
+func Load(path string) (Config, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Config{}, fmt.Errorf("%w: run `skerry join` first, or name another file with --config", err)
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	c, err := Parse(b)
+	if err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse reads YAML over the defaults. A key that it does not know is an error.
+func Parse(b []byte) (Config, error) {
+	c := Default()
+	c.APIVersion, c.Kind = "", ""
+	if err := yaml.UnmarshalStrict(b, &c); err != nil {
+		return Config{}, plainYAMLError(err)
+	}
+	if c.APIVersion != APIVersion || c.Kind != Kind {
+		return Config{}, &Error{"apiVersion, kind", fmt.Sprintf("want %s and %s, got %q and %q", APIVersion, Kind, c.APIVersion, c.Kind)}
+	}
+	return c, nil
+}
+
+// plainYAMLError takes the layers of the YAML library off an error, so that
+// what is left names the key or the line.
+func plainYAMLError(err error) error {
+	s := err.Error()
+	for _, p := range []string{"error unmarshaling JSON: ", "while decoding JSON: ", "error converting YAML to JSON: ", "json: ", "yaml: ", "unmarshal errors:"} {
+		s = strings.TrimPrefix(s, p)
+	}
+	return errors.New(strings.Join(strings.Fields(s), " "))
+}
+
+// Validate checks every field.
+func (c *Config) Validate() error {
+	if err := validateServer(c.Server); err != nil {
+		return err
+	}
+	if c.NodeName == "" {
+		return &Error{"nodeName", "is missing"}
+	}
+	if msgs := validation.IsDNS1123Subdomain(c.NodeName); len(msgs) > 0 {
+		return &Error{"nodeName", strings.Join(msgs, "; ")}
+	}
+	for _, d := range []struct{ field, path string }{
+		{"stateDir", c.StateDir}, {"certDir", c.CertDir}, {"podLogsDir", c.PodLogsDir}, {"cgroupRoot", c.CgroupRoot},
+	} {
+		if !filepath.IsAbs(d.path) {
+			return &Error{d.field, fmt.Sprintf("%q is not an absolute path", d.path)}
+		}
+	}
+	if p, ok := strings.CutPrefix(c.CRISocket, "unix://"); !ok || !filepath.IsAbs(p) {
+		return &Error{"criSocket", fmt.Sprintf("%q is not of the form unix:///path", c.CRISocket)}
+	}
+	for k, v := range c.Labels {
+		if msgs := validation.IsQualifiedName(k); len(msgs) > 0 {
+			return &Error{"labels", fmt.Sprintf("key %q: %s", k, strings.Join(msgs, "; "))}
+		}
+		if msgs := validation.IsValidLabelValue(v); len(msgs) > 0 {
+			return &Error{"labels", fmt.Sprintf("value of %q: %s", k, strings.Join(msgs, "; "))}
+		}
+	}
+	for _, s := range c.ClusterDNS {
+		if _, err := netip.ParseAddr(s); err != nil {
+			return &Error{"clusterDNS", fmt.Sprintf("%q is not an IP address", s)}
+		}
+	}
+	return nil
+}
+
+func validateServer(s string) error {
+	if s == "" {
+		return &Error{"server", "is missing; it is the cloud proxy's HOST:PORT"}
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || host == "" {
+		return &Error{"server", fmt.Sprintf("%q is not of the form HOST:PORT", s)}
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return &Error{"server", fmt.Sprintf("port %q is not a number from 1 to 65535", port)}
+	}
+	return nil
+}
+
+// Marshal gives the file's text.
+func (c *Config) Marshal() ([]byte, error) {
+	b, err := yaml.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("write configuration: %w", err)
+	}
+	return append([]byte("# Written by `skerry join`. The agent reads it when it starts.\n"), b...), nil
+}
