@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"sigs.k8s.io/yaml"
+)
+
+// options are the proxy's settings: what the flags and the file given with
+// --config can say. A flag that is given wins over the file.
+type options struct {
+	Kubeconfig         string   `json:"kubeconfig,omitempty"`
+	Namespace          string   `json:"namespace,omitempty"`
+	Listen             string   `json:"listen,omitempty"`
+	AdvertiseAddresses []string `json:"advertiseAddresses,omitempty"`
+	KubeletListen      string   `json:"kubeletListen,omitempty"`
+	NodeAddress        string   `json:"nodeAddress,omitempty"`
+	AdminListen        string   `json:"adminListen,omitempty"`
+	LogLevel           string   `json:"logLevel,omitempty"`
+	LogFormat          string   `json:"logFormat,omitempty"`
+}
+
+func defaultOptions() options {
+	return options{
+		Namespace:     "skerry-system",
+		Listen:        ":7443",
+		KubeletListen: ":10250",
+		AdminListen:   "127.0.0.1:7480",
+		LogLevel:      "info",
+		LogFormat:     "text",
+	}
+}
+
+// addFlags binds the options to flags, each with the field's present value as its default.
+func (o *options) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.Kubeconfig, "kubeconfig", o.Kubeconfig, "kubeconfig of the cluster; left out, the Pod's own ServiceAccount is used")
+	f.StringVar(&o.Namespace, "namespace", o.Namespace, "namespace that holds the proxy's Secrets and ConfigMaps")
+	f.StringVar(&o.Listen, "listen", o.Listen, "address for edges: QUIC on this UDP port, enrolment on the TCP port of the same number")
+	f.StringSliceVar(&o.AdvertiseAddresses, "advertise-address", o.AdvertiseAddresses, "HOST[:PORT] under which edges reach this proxy; the first one is what `skerry token create` prints (repeatable)")
+	f.StringVar(&o.KubeletListen, "kubelet-listen", o.KubeletListen, "address where kube-apiserver finds the kubelets of all edges")
+	f.StringVar(&o.NodeAddress, "node-address", o.NodeAddress, "IP[:PORT] that the edges' Nodes carry, so that kube-apiserver dials this proxy")
+	f.StringVar(&o.AdminListen, "admin-listen", o.AdminListen, "address for /healthz, /readyz, /metrics and /edges")
+	f.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error")
+	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json")
+}
+
+// loadFile puts what the file says under what the flags say: a field that a flag
+// set stays as it is.
+func (o *options) loadFile(path string, f *pflag.FlagSet) error {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("--config: %w", err)
+	}
+	if err != nil {
+		return fmt.Errorf("read --config: %w", err)
+	}
+	given := map[string]string{}
+	f.Visit(func(fl *pflag.Flag) { given[fl.Name] = fl.Value.String() })
+	if err := yaml.UnmarshalStrict(b, o); err != nil {
+		return fmt.Errorf("--config %s: %s", path, strings.Join(strings.Fields(err.Error()), " "))
+	}
+	for name, v := range given {
+		if sv, ok := f.Lookup(name).Value.(pflag.SliceValue); ok {
+			err = sv.Replace(strings.Split(strings.Trim(v, "[]"), ","))
+		} else {
+			err = f.Set(name, v)
+		}
+		if err != nil {
+			return fmt.Errorf("--%s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+)
+
+func TestFlagsWinOverFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("listen: :1\nadminListen: :2\nadvertiseAddresses: [x, y]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := defaultOptions()
+	f := pflag.NewFlagSet("t", pflag.ContinueOnError)
+	o.addFlags(f)
+	if err := f.Parse([]string{"--listen", ":9", "--advertise-address", "a,b"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.loadFile(file, f); err != nil {
+		t.Fatal(err)
+	}
+	want := defaultOptions()
+	want.Listen, want.AdminListen, want.AdvertiseAddresses = ":9", ":2", []string{"a", "b"}
+	if d := cmp.Diff(want, o); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestFileErrors(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	if err := os.WriteFile(file, []byte("lissten: :1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := defaultOptions()
+	f := pflag.NewFlagSet("t", pflag.ContinueOnError)
+	o.addFlags(f)
+	if err := o.loadFile(file, f); err == nil || !strings.Contains(err.Error(), "lissten") {
+		t.Errorf("unknown key: got %v, want an error that names it", err)
+	}
+	if err := o.loadFile(file+".none", f); err == nil || !strings.Contains(err.Error(), "c.yaml.none") {
+		t.Errorf("missing file: got %v", err)
+	}
+}
