@@ -35,7 +35,7 @@ type EnrollCode string
 // ones; everybody else gets CodeUnauthorized.
 const (
 	CodeBadRequest   EnrollCode = "bad_request"
-	CodeUnauthorized EnrollCode = "unauthorized"     // unknown token or wrong secret
+	CodeUnauthorized EnrollCode = "unauthorized" // unknown token or wrong secret
 	CodeTokenExpired EnrollCode = "token_expired"
 	CodeTokenUsed    EnrollCode = "token_used"       // no uses left
 	CodeTokenPurpose EnrollCode = "token_purpose"    // a bootstrap token, not for joining
