@@ -1,0 +1,131 @@
+package manifests
+
+import (
+	"bytes"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+)
+
+// decode parses every document into its type; an unknown or double key fails.
+func decode(t *testing.T, data []byte) []runtime.Object {
+	t.Helper()
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, rbacv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+	var objects []runtime.Object
+	for _, doc := range bytes.Split(data, []byte("---\n")) {
+		if len(bytes.TrimSpace(doc)) == 0 {
+			continue
+		}
+		obj, _, err := decoder.Decode(doc, nil, nil)
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, doc)
+		}
+		objects = append(objects, obj)
+	}
+	return objects
+}
+
+func TestInstall(t *testing.T) {
+	data, err := Install("edge-infra")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(data), defaultNamespace) {
+		t.Error("the default namespace is left somewhere")
+	}
+	objects := decode(t, data)
+	if ns, ok := objects[0].(*corev1.Namespace); !ok || ns.Name != "edge-infra" {
+		t.Errorf("first comes %T, want the namespace", objects[0])
+	}
+	roles := map[string]bool{"Role/kube-system/extension-apiserver-authentication-reader": true} // the cluster's own
+	for _, obj := range objects {
+		switch o := obj.(type) {
+		case *rbacv1.ClusterRole:
+			roles["ClusterRole//"+o.Name] = true
+		case *rbacv1.Role:
+			roles["Role/"+o.Namespace+"/"+o.Name] = true
+		}
+	}
+	check := func(namespace string, ref rbacv1.RoleRef, subjects []rbacv1.Subject) {
+		t.Helper()
+		if ref.Kind == "ClusterRole" {
+			namespace = ""
+		}
+		if key := ref.Kind + "/" + namespace + "/" + ref.Name; !roles[key] {
+			t.Errorf("a binding names %s, which is not there", key)
+		}
+		want := []rbacv1.Subject{{Kind: "ServiceAccount", Name: "cloudproxy", Namespace: "edge-infra"}}
+		if !slices.Equal(subjects, want) {
+			t.Errorf("bound to %v; want %v", subjects, want)
+		}
+	}
+	for _, obj := range objects {
+		switch o := obj.(type) {
+		case *rbacv1.ClusterRoleBinding:
+			check("", o.RoleRef, o.Subjects)
+		case *rbacv1.RoleBinding:
+			check(o.Namespace, o.RoleRef, o.Subjects)
+		}
+	}
+}
+
+func TestNoWildcards(t *testing.T) {
+	data, err := Install("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, obj := range decode(t, data) {
+		var rules []rbacv1.PolicyRule
+		switch o := obj.(type) {
+		case *rbacv1.ClusterRole:
+			rules = o.Rules
+		case *rbacv1.Role:
+			rules = o.Rules
+		}
+		for _, rule := range rules {
+			all := slices.Concat(rule.APIGroups, rule.Resources, rule.Verbs)
+			for _, bad := range []string{"*", "bind", "escalate", "impersonate"} {
+				if slices.Contains(all, bad) {
+					t.Errorf("%T has %q in %v", obj, bad, rule)
+				}
+			}
+		}
+	}
+}
+
+func TestEveryFileIsInstalled(t *testing.T) {
+	data, err := Install("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := fs.Glob(files, "*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		content, err := fs.ReadFile(files, name)
+		if err != nil || !bytes.Contains(data, content) {
+			t.Errorf("%s is embedded and not installed (%v)", name, err)
+		}
+	}
+}
+
+func TestInstallRefusesWhatIsNoName(t *testing.T) {
+	for _, ns := range []string{"A", "a b", "a\nkind: Pod", "-a", strings.Repeat("a", 64), "a.b"} {
+		if _, err := Install(ns); err == nil {
+			t.Errorf("Install(%q) worked", ns)
+		}
+	}
+}
