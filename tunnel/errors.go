@@ -1,0 +1,78 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/skerry-io/skerry/tunnel/link"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// Errors that callers branch on.
+var (
+	// ErrTooManyStreams means that the peer allows no more open streams at the
+	// moment; closing one makes room.
+	ErrTooManyStreams = errors.New("too many open streams on this session")
+	// ErrUntrusted means that one side refused the other's certificate. Dialing
+	// again does not help before a certificate changes.
+	ErrUntrusted = errors.New("certificate was refused")
+)
+
+// SessionError is why a session ended or was refused. errors.Is finds
+// net.ErrClosed in it, and ErrUntrusted where that was the reason.
+type SessionError struct {
+	Code wire.Code
+	// Text is for humans.
+	Text string
+	// Remote is true when the peer ended it.
+	Remote bool
+
+	cause error
+}
+
+// Error implements error.
+func (e *SessionError) Error() string {
+	who := "here"
+	if e.Remote {
+		who = "by the peer"
+	}
+	return fmt.Sprintf("session ended %s: %s: %s", who, e.Code, e.Text)
+}
+
+// Unwrap gives net.ErrClosed and the cause.
+func (e *SessionError) Unwrap() []error {
+	if e.cause == nil {
+		return []error{net.ErrClosed}
+	}
+	return []error{net.ErrClosed, e.cause}
+}
+
+// StreamError is why a stream ended before its end: one side reset it.
+type StreamError struct {
+	Code wire.Code
+	// Remote is true when the peer reset it.
+	Remote bool
+}
+
+// Error implements error.
+func (e *StreamError) Error() string {
+	who := "here"
+	if e.Remote {
+		who = "by the peer"
+	}
+	return fmt.Sprintf("stream was reset %s: %s", who, e.Code)
+}
+
+// sessionError turns a carrier's end into a session's; other errors stay.
+func sessionError(err error) error {
+	var c *link.ConnError
+	if !errors.As(err, &c) {
+		return err
+	}
+	e := &SessionError{Code: c.Code, Text: c.Text, Remote: c.Remote}
+	if c.Untrusted {
+		e.cause = ErrUntrusted
+	}
+	return e
+}

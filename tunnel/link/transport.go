@@ -1,0 +1,102 @@
+package link
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/quic-go/quic-go"
+)
+
+// TransportConfig is what NewTransport needs.
+type TransportConfig struct {
+	// PacketConn is the socket, which the Transport then owns; see ListenUDP.
+	PacketConn net.PacketConn
+	// StatelessResetKey lets a restarted process tell its peers at once that it has
+	// lost their connections; all zero means that it can't, and they find out by silence.
+	StatelessResetKey [32]byte
+	// TokenKey seals the tokens that spare a returning peer the validation of its
+	// address; all zero means a random one.
+	TokenKey [32]byte
+	// MaxPending bounds the connections whose peer is not known yet, on a
+	// Transport that listens; zero means 256.
+	MaxPending int
+}
+
+// Transport is one UDP socket with the connections on it.
+type Transport struct {
+	q       *quic.Transport
+	pending *pending
+}
+
+// NewTransport makes a Transport that owns the socket.
+func NewTransport(cfg TransportConfig) (*Transport, error) {
+	if cfg.PacketConn == nil {
+		return nil, errors.New("transport: PacketConn is missing")
+	}
+	if cfg.MaxPending == 0 {
+		cfg.MaxPending = 256
+	}
+	p := &pending{max: cfg.MaxPending}
+	// Address validation (Retry, one round trip more) is quic-go's default, off,
+	// while few handshakes are in flight. With half of the bound taken it goes on,
+	// so that forged source addresses can't take the other half.
+	q := &quic.Transport{Conn: cfg.PacketConn, VerifySourceAddress: p.crowded, ConnContext: p.admit}
+	if cfg.StatelessResetKey != ([32]byte{}) {
+		key := quic.StatelessResetKey(cfg.StatelessResetKey)
+		q.StatelessResetKey = &key
+	}
+	if cfg.TokenKey != ([32]byte{}) {
+		key := quic.TokenGeneratorKey(cfg.TokenKey)
+		q.TokenGeneratorKey = &key
+	}
+	return &Transport{q: q, pending: p}, nil
+}
+
+// Dial makes a connection. A refused or broken handshake gives a *ConnError.
+func (t *Transport) Dial(ctx context.Context, addr net.Addr, conf *tls.Config, l Limits) (*Conn, error) {
+	q, err := t.q.Dial(ctx, addr, conf, l.config())
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", addr, connError(err))
+	}
+	return &Conn{q: q}, nil
+}
+
+// Listen takes connections in.
+func (t *Transport) Listen(conf *tls.Config, l Limits) (*Listener, error) {
+	q, err := t.q.Listen(conf, l.config())
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", t.q.Conn.LocalAddr(), err)
+	}
+	return &Listener{q: q}, nil
+}
+
+// Close closes the socket. Connections that are still open end without a word
+// to their peers.
+func (t *Transport) Close() error {
+	return errors.Join(t.q.Close(), t.q.Conn.Close())
+}
+
+// Listener gives the connections whose handshake is done.
+type Listener struct{ q *quic.Listener }
+
+// Accept must be called in a tight loop: quic-go keeps 32 and refuses more.
+func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
+	q, err := l.q.Accept(ctx)
+	if err != nil {
+		return nil, connError(err)
+	}
+	c := &Conn{q: q}
+	if t, ok := q.Context().Value(ticketKey{}).(*ticket); ok {
+		c.settle = t.release
+	}
+	return c, nil
+}
+
+// Addr is the socket's address.
+func (l *Listener) Addr() net.Addr { return l.q.Addr() }
+
+// Close refuses new connections; those accepted live on.
+func (l *Listener) Close() error { return l.q.Close() }

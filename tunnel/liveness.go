@@ -1,0 +1,119 @@
+package tunnel
+
+import "time"
+
+const (
+	// idleAsk is how long an edge lets the line be silent before it asks. It is
+	// one second more than the carrier's keepalive, whose answer usually comes
+	// first, and less than the 30 s after which NATs forget.
+	idleAsk = 21 * time.Second
+	// busyAsk is the same while the cloud waits for an answer of this edge.
+	busyAsk = time.Second
+	// cloudSilence is when the cloud gives an edge up: two keepalives lost, and
+	// time for the third.
+	cloudSilence = 45 * time.Second
+	// idlePoll is how often the counters are read when nothing is asked. It is
+	// also the error of every time that is not the start of an asking.
+	idlePoll = 5 * time.Second
+)
+
+// deadAfter is how long an edge waits for any sign of life once it has asked.
+func deadAfter(rtt time.Duration) time.Duration {
+	return max(1500*time.Millisecond, 4*rtt+500*time.Millisecond)
+}
+
+// observation is what step needs to know about the session at this moment.
+type observation struct {
+	received uint64        // packets so far
+	wrote    bool          // something was written since the last step
+	rtt      time.Duration // smoothed
+	busy     bool          // the peer waits for an answer in some stream
+	quiet    time.Duration // since bytes last moved in a stream
+}
+
+// verdict is what the session must do.
+type verdict struct {
+	dead      bool
+	silent    time.Duration // how long nothing came, when dead
+	heartbeat bool          // send one
+	next      time.Duration // call step again after this, or when something is written
+}
+
+// liveness decides whether the path still works. It is pure: time and counters
+// in, a verdict out.
+//
+// The edge's rule: what was written must be acknowledged, so from the first
+// write on something must come back. Silence for deadAfter is death; heartbeats
+// in the second half of that time make sure that a lost packet or two are not
+// taken for it. What comes back within one round trip of the last write may have
+// been on its way before the path broke, and proves nothing.
+//
+// The cloud can't dial an edge, so it only waits, and longer.
+type liveness struct {
+	asks bool // the edge's rule, else the cloud's
+
+	received uint64
+	heard    time.Time // last step that saw something new
+	polled   time.Time // last step
+
+	asking   bool
+	asked    time.Time // since when something must come
+	wrote    time.Time // last write of this asking; zero when it is a heartbeat alone
+	sentBeat time.Time
+}
+
+func newLiveness(asks bool, now time.Time, received uint64) *liveness {
+	return &liveness{asks: asks, received: received, heard: now, polled: now}
+}
+
+func (l *liveness) step(now time.Time, o observation) verdict {
+	defer func() { l.polled = now }()
+	if o.received != l.received {
+		l.received, l.heard = o.received, now
+		if l.asking {
+			l.asked = now
+			l.asking = !l.wrote.IsZero() && l.polled.Before(l.wrote.Add(o.rtt))
+		}
+	}
+	if !l.asks {
+		left := cloudSilence - now.Sub(l.heard)
+		return verdict{dead: left <= 0, silent: now.Sub(l.heard), next: min(left, idlePoll)}
+	}
+	if o.wrote {
+		if !l.asking {
+			l.asking, l.asked = true, now
+		}
+		l.wrote = now
+	}
+	var beat bool
+	if patience := askAfter(o); !l.asking {
+		left := patience - now.Sub(l.heard)
+		if left > 0 {
+			return verdict{next: min(left, idlePoll)}
+		}
+		l.asking, l.asked, l.wrote = true, now, time.Time{}
+		beat = true
+	}
+	limit, silent := deadAfter(o.rtt), now.Sub(l.asked)
+	if silent >= limit {
+		return verdict{dead: true, silent: now.Sub(l.heard)}
+	}
+	if silent >= limit/2 && now.Sub(l.sentBeat) >= limit/8 {
+		beat = true
+	}
+	if beat {
+		l.sentBeat = now
+	}
+	return verdict{heartbeat: beat, next: min(limit-silent, limit/8)}
+}
+
+// askAfter is how much silence makes an edge ask. While the cloud waits for an
+// answer of this edge only the edge can find out that the cloud can't reach it,
+// so it asks each second; and less and less often when nothing is said in those
+// streams, so that a forgotten terminal costs what an idle edge costs.
+func askAfter(o observation) time.Duration {
+	if !o.busy {
+		return idleAsk
+	}
+	return min(max(o.quiet/8, busyAsk), idleAsk)
+}

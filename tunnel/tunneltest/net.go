@@ -1,0 +1,174 @@
+package tunneltest
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go/testutils/simnet"
+
+	"github.com/skerry-io/skerry/tunnel"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// Options say what the network is like at first.
+type Options struct {
+	// RTT is the round-trip time of every edge; zero means none.
+	RTT time.Duration
+	// Loss is the share of packets lost, each way.
+	Loss float64
+	// Seed makes losses repeat; zero is a seed, too.
+	Seed uint64
+	// Listen changes the listener's configuration; nil means nothing.
+	Listen func(*tunnel.ListenConfig)
+}
+
+// Net is one cloud and any number of edges.
+type Net struct {
+	tb       testing.TB
+	rtt      time.Duration
+	ca       *authority
+	router   router
+	cloud    *net.UDPAddr
+	listener *tunnel.Listener
+
+	mu    sync.Mutex // guards the following fields
+	edges int
+}
+
+// New starts the cloud's listener. Everything is closed at the end of the test.
+func New(tb testing.TB, opt Options) *Net {
+	tb.Helper()
+	n := &Net{
+		tb: tb, rtt: opt.RTT, ca: newAuthority(tb),
+		cloud: &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1).To4(), Port: 7443},
+	}
+	n.router.random = rand.New(rand.NewPCG(opt.Seed, 1))
+	n.router.loss = opt.Loss
+	cfg := tunnel.ListenConfig{PacketConn: n.endpoint(n.cloud), TLS: n.ca.serverTLS(tb), Replica: "cloud-0"}
+	if opt.Listen != nil {
+		opt.Listen(&cfg)
+	}
+	var err error
+	if n.listener, err = tunnel.Listen(tb.Context(), cfg); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := n.listener.Close(); err != nil {
+			tb.Errorf("close the cloud's listener: %v", err)
+		}
+	})
+	return n
+}
+
+// Listener is the cloud's.
+func (n *Net) Listener() *tunnel.Listener { return n.listener }
+
+// Loss sets the share of packets lost from now on, each way; 1 is an outage.
+func (n *Net) Loss(share float64) {
+	n.router.mu.Lock()
+	defer n.router.mu.Unlock()
+	n.router.loss = share
+}
+
+// Outage takes the network away or gives it back.
+func (n *Net) Outage(on bool) {
+	n.router.mu.Lock()
+	defer n.router.mu.Unlock()
+	n.router.outage = on
+}
+
+// Config is what an edge dials with; the test may change it before tunnel.Dial.
+// Each session gets its own socket.
+func (n *Net) Config(node string, seq uint64) tunnel.DialConfig {
+	n.tb.Helper()
+	return tunnel.DialConfig{
+		Address:    n.cloud.String(),
+		TLS:        n.ca.clientTLS(n.tb, node),
+		Hello:      wire.Hello{Seq: seq, AgentVersion: "test", OS: "linux", Arch: "amd64", Hostname: node},
+		PacketConn: n.PacketConn,
+	}
+}
+
+// PacketConn opens an edge's socket.
+func (n *Net) PacketConn() (net.PacketConn, error) {
+	n.mu.Lock()
+	n.edges++
+	port := 10000 + n.edges
+	n.mu.Unlock()
+	return n.endpoint(&net.UDPAddr{IP: net.IPv4(10, 0, 0, 2).To4(), Port: port}), nil
+}
+
+// Dial makes a session of an edge. The session is closed at the end of the test.
+func (n *Net) Dial(ctx context.Context, node string, seq uint64) (*tunnel.Session, error) {
+	n.tb.Helper()
+	s, err := tunnel.Dial(ctx, n.Config(node, seq))
+	if err != nil {
+		return nil, err
+	}
+	n.tb.Cleanup(func() { _ = s.Close(wire.CodeOK, "end of test") }) // never fails
+	return s, nil
+}
+
+// Pair dials once and accepts once.
+func (n *Net) Pair(node string) (cloud, edge *tunnel.Session) {
+	n.tb.Helper()
+	edge, err := n.Dial(n.tb.Context(), node, 1)
+	if err != nil {
+		n.tb.Fatal(err)
+	}
+	if cloud, err = n.listener.Accept(n.tb.Context()); err != nil {
+		n.tb.Fatal(err)
+	}
+	return cloud, edge
+}
+
+func (n *Net) endpoint(addr *net.UDPAddr) *endpoint {
+	l := &simnet.SimulatedLink{Latency: n.rtt / 2, UploadPacket: &n.router}
+	c := simnet.NewBlockingSimConn(addr, l)
+	n.router.AddNode(addr, l)
+	l.Start()
+	return &endpoint{SimConn: c, link: l, router: &n.router}
+}
+
+// endpoint is a socket whose end is also the end of its cable.
+type endpoint struct {
+	*simnet.SimConn
+	link   *simnet.SimulatedLink
+	router *router
+	once   sync.Once
+}
+
+// Close implements net.PacketConn.
+func (e *endpoint) Close() (err error) {
+	e.once.Do(func() {
+		e.router.RemoveNode(e.LocalAddr())
+		err = e.SimConn.Close()
+		_ = e.link.Close() // never fails
+	})
+	return err
+}
+
+// router loses packets and never fails.
+type router struct {
+	simnet.PerfectRouter
+
+	mu     sync.Mutex // guards the following fields
+	random *rand.Rand
+	loss   float64
+	outage bool
+}
+
+// SendPacket implements simnet.Router.
+func (r *router) SendPacket(p simnet.Packet) error {
+	r.mu.Lock()
+	lost := r.outage || r.loss > 0 && r.random.Float64() < r.loss
+	r.mu.Unlock()
+	if !lost {
+		_ = r.PerfectRouter.SendPacket(p) // fails for an address that is gone, where a network says nothing
+	}
+	return nil
+}
