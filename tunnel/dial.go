@@ -249,7 +249,10 @@ func race(ctx context.Context, addrs []net.Addr, dial func(context.Context, net.
 				return nil, r.err
 			}
 		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), last)
+			if last != nil {
+				return nil, fmt.Errorf("%w; last attempt: %s", ctx.Err(), last.Error())
+			}
+			return nil, fmt.Errorf("no answer: %w", ctx.Err())
 		}
 	}
 }

@@ -43,10 +43,14 @@ type verdict struct {
 // in, a verdict out.
 //
 // The edge's rule: what was written must be acknowledged, so from the first
-// write on something must come back. Silence for deadAfter is death; heartbeats
-// in the second half of that time make sure that a lost packet or two are not
-// taken for it. What comes back within one round trip of the last write may have
-// been on its way before the path broke, and proves nothing.
+// write on something must come back. Silence for deadAfter is death. From a third
+// of that time on heartbeats go out, twenty until the end, so that lost packets
+// are not taken for it: bursts of loss are counted in packets on some links, and
+// quic-go's own repeats are but four in that time.
+//
+// What comes back in less than a round trip after the last write may have been
+// on its way when the path broke, and proves nothing. The counters are therefore
+// read once just before the answer is due, and what is new after that counts.
 //
 // The cloud can't dial an edge, so it only waits, and longer.
 type liveness struct {
@@ -56,10 +60,9 @@ type liveness struct {
 	heard    time.Time // last step that saw something new
 	polled   time.Time // last step
 
-	asking   bool
-	asked    time.Time // since when something must come
-	wrote    time.Time // last write of this asking; zero when it is a heartbeat alone
-	sentBeat time.Time
+	asking bool
+	asked  time.Time // since when something must come
+	wrote  time.Time // last write of this asking; zero when it is a heartbeat alone
 }
 
 func newLiveness(asks bool, now time.Time, received uint64) *liveness {
@@ -72,7 +75,7 @@ func (l *liveness) step(now time.Time, o observation) verdict {
 		l.received, l.heard = o.received, now
 		if l.asking {
 			l.asked = now
-			l.asking = !l.wrote.IsZero() && l.polled.Before(l.wrote.Add(o.rtt))
+			l.asking = !l.wrote.IsZero() && l.polled.Before(l.due(o.rtt))
 		}
 	}
 	if !l.asks {
@@ -98,14 +101,20 @@ func (l *liveness) step(now time.Time, o observation) verdict {
 	if silent >= limit {
 		return verdict{dead: true, silent: now.Sub(l.heard)}
 	}
-	if silent >= limit/2 && now.Sub(l.sentBeat) >= limit/8 {
+	next := limit / 16
+	if silent >= limit/3 {
+		next = limit / 32
 		beat = true
 	}
-	if beat {
-		l.sentBeat = now
+	next = min(next, limit-silent)
+	if due := l.due(o.rtt).Sub(now); !l.wrote.IsZero() && due > 0 {
+		next = min(next, due)
 	}
-	return verdict{heartbeat: beat, next: min(limit-silent, limit/8)}
+	return verdict{heartbeat: beat, next: next}
 }
+
+// due is just before the answer to the last write can be here.
+func (l *liveness) due(rtt time.Duration) time.Time { return l.wrote.Add(rtt * 9 / 10) }
 
 // askAfter is how much silence makes an edge ask. While the cloud waits for an
 // answer of this edge only the edge can find out that the cloud can't reach it,

@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	// KeepAlive is how often an idle connection sends something. NATs forget a
+	// keepAlive is how often an idle edge sends something. NATs forget a
 	// UDP flow after 30 s; 20 s leaves room for one packet that comes late.
-	KeepAlive = 20 * time.Second
+	keepAlive = 20 * time.Second
 
 	// handshakeIdle gives up when the peer is silent during the handshake. quic-go's
 	// 5 s is less than what three lost packets cost on a link of 600 ms.
@@ -26,7 +26,7 @@ const (
 	packetSize = 1232
 )
 
-// Limits bound what a peer can make this side hold.
+// Limits bound what a peer can make this side hold, and differ between the sides.
 type Limits struct {
 	// MaxStreams is how many streams the peer may have open at once; zero means 256.
 	MaxStreams int
@@ -34,14 +34,21 @@ type Limits struct {
 	// way, in one stream and in all, and so the most that unread data can occupy.
 	// quic-go starts at 512 and 768 KiB and grows while the reader keeps up.
 	StreamWindow, ConnWindow uint64
+	// KeepAlive is how long this side lets the line be silent before it sends
+	// something; zero means for ever.
+	KeepAlive time.Duration
 }
 
 // EdgeLimits are for the side with one connection: 2 MiB fill 10 Mbit/s at
 // 1.6 s of round trip, 8 MiB are a gateway's whole share for the tunnel.
-func EdgeLimits() Limits { return Limits{MaxStreams: 256, StreamWindow: 2 << 20, ConnWindow: 8 << 20} }
+func EdgeLimits() Limits {
+	return Limits{MaxStreams: 256, StreamWindow: 2 << 20, ConnWindow: 8 << 20, KeepAlive: keepAlive}
+}
 
 // CloudLimits are for the side with thousands of connections: 1 MiB fill
 // 10 Mbit/s at 0.8 s; 4 MiB times the edges is what a process can be made to hold.
+// It keeps nothing alive: only a packet from inside opens a NAT, and with both
+// sides at it their packets cross and cost twice.
 func CloudLimits() Limits {
 	return Limits{MaxStreams: 256, StreamWindow: 1 << 20, ConnWindow: 4 << 20}
 }
@@ -53,7 +60,7 @@ func (l Limits) config() *quic.Config {
 	return &quic.Config{
 		HandshakeIdleTimeout:           handshakeIdle,
 		MaxIdleTimeout:                 maxIdle,
-		KeepAlivePeriod:                KeepAlive,
+		KeepAlivePeriod:                l.KeepAlive,
 		InitialStreamReceiveWindow:     min(l.StreamWindow, 512<<10),
 		MaxStreamReceiveWindow:         l.StreamWindow,
 		InitialConnectionReceiveWindow: min(l.ConnWindow, 768<<10),

@@ -20,6 +20,9 @@ type Options struct {
 	RTT time.Duration
 	// Loss is the share of packets lost, each way.
 	Loss float64
+	// Burst is how many packets in a row are lost on average (Gilbert-Elliott);
+	// zero means that losses are independent.
+	Burst float64
 	// Seed makes losses repeat; zero is a seed, too.
 	Seed uint64
 	// Listen changes the listener's configuration; nil means nothing.
@@ -46,8 +49,9 @@ func New(tb testing.TB, opt Options) *Net {
 		tb: tb, rtt: opt.RTT, ca: newAuthority(tb),
 		cloud: &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1).To4(), Port: 7443},
 	}
+	n.router.bad = make(map[string]bool)
 	n.router.random = rand.New(rand.NewPCG(opt.Seed, 1))
-	n.router.loss = opt.Loss
+	n.router.loss, n.router.burst = opt.Loss, opt.Burst
 	cfg := tunnel.ListenConfig{PacketConn: n.endpoint(n.cloud), TLS: n.ca.serverTLS(tb), Replica: "cloud-0"}
 	if opt.Listen != nil {
 		opt.Listen(&cfg)
@@ -159,16 +163,34 @@ type router struct {
 	mu     sync.Mutex // guards the following fields
 	random *rand.Rand
 	loss   float64
+	burst  float64
+	bad    map[string]bool // by destination: in a burst
 	outage bool
 }
 
 // SendPacket implements simnet.Router.
 func (r *router) SendPacket(p simnet.Packet) error {
-	r.mu.Lock()
-	lost := r.outage || r.loss > 0 && r.random.Float64() < r.loss
-	r.mu.Unlock()
-	if !lost {
+	if !r.lost(p.To.String()) {
 		_ = r.PerfectRouter.SendPacket(p) // fails for an address that is gone, where a network says nothing
 	}
 	return nil
+}
+
+func (r *router) lost(to string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.outage || r.loss == 0 {
+		return r.outage
+	}
+	if r.burst == 0 {
+		return r.random.Float64() < r.loss
+	}
+	change := 1 / r.burst
+	if !r.bad[to] {
+		change = r.loss / (r.burst * (1 - r.loss))
+	}
+	if r.random.Float64() < change {
+		r.bad[to] = !r.bad[to]
+	}
+	return r.bad[to]
 }

@@ -1,0 +1,327 @@
+package tunnel_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/skerry-io/skerry/certs"
+	"github.com/skerry-io/skerry/tunnel"
+	"github.com/skerry-io/skerry/tunnel/link"
+	"github.com/skerry-io/skerry/tunnel/tunneltest"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+func TestRefusedByCode(t *testing.T) {
+	tests := []struct {
+		name   string
+		listen func(*tunnel.ListenConfig)
+		dial   func(*tunnel.DialConfig)
+		code   wire.Code
+	}{
+		{
+			name: "revoked", code: wire.CodeRevoked,
+			listen: func(c *tunnel.ListenConfig) {
+				c.Refuse = func(id certs.Identity, _ *x509.Certificate) (wire.Code, string) {
+					if id.Node == "edge-1" {
+						return wire.CodeRevoked, "since yesterday"
+					}
+					return wire.CodeOK, ""
+				}
+			},
+		},
+		{
+			name: "no version in common", code: wire.CodeVersion,
+			dial: func(c *tunnel.DialConfig) { c.Hello.Versions = []uint64{99, 98} },
+		},
+		{
+			name: "hello beyond its bound", code: wire.CodeProtocol,
+			dial: func(c *tunnel.DialConfig) { c.Hello.Labels = []string{string(make([]byte, 70<<10))} },
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := tunneltest.New(t, tunneltest.Options{RTT: rtt, Listen: tt.listen})
+				cfg := n.Config("edge-1", 1)
+				if tt.dial != nil {
+					tt.dial(&cfg)
+				}
+				start := time.Now()
+				_, err := tunnel.Dial(t.Context(), cfg)
+				wantSessionError(t, err, tt.code, true)
+				if got := time.Since(start); got > 4*rtt {
+					t.Errorf("refused after %v, want at most %v", got, 4*rtt)
+				}
+			})
+		})
+	}
+}
+
+func TestVersionIsTheHighestInCommon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		cfg := n.Config("edge-1", 1)
+		cfg.Hello.Versions = []uint64{7, wire.Version}
+		s, err := tunnel.Dial(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Welcome().Version; got != wire.Version {
+			t.Errorf("version %d, want %d", got, wire.Version)
+		}
+		s.Close(wire.CodeOK, "")
+	})
+}
+
+func TestUntrusted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		stranger := tunneltest.New(t, tunneltest.Options{RTT: rtt}) // its CA is another one
+
+		cfg := n.Config("edge-1", 1)
+		cfg.TLS = stranger.Config("edge-1", 1).TLS
+		_, err := tunnel.Dial(t.Context(), cfg)
+		if !errors.Is(err, tunnel.ErrUntrusted) {
+			t.Errorf("edge that distrusts the cloud: %v, want ErrUntrusted", err)
+		}
+
+		cfg = n.Config("edge-1", 1)
+		cfg.TLS.GetClientCertificate = stranger.Config("edge-1", 1).TLS.GetClientCertificate
+		_, err = tunnel.Dial(t.Context(), cfg)
+		if !errors.Is(err, tunnel.ErrUntrusted) {
+			t.Errorf("edge that the cloud distrusts: %v, want ErrUntrusted", err)
+		}
+	})
+}
+
+func TestDialGivesUpWhenNobodyAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		n.Outage(true)
+		start := time.Now()
+		_, err := tunnel.Dial(t.Context(), n.Config("edge-1", 1))
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want a deadline", err)
+		}
+		if got := time.Since(start); got != 15*time.Second {
+			t.Errorf("gave up after %v, want 15s", got)
+		}
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start = time.Now()
+		if _, err := tunnel.Dial(ctx, n.Config("edge-1", 1)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want a deadline", err)
+		}
+		if got := time.Since(start); got != time.Second {
+			t.Errorf("gave up after %v, want 1s", got)
+		}
+	})
+}
+
+func TestDialGetsThroughSoonAfterAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		for outage := time.Second; outage < 13*time.Second; outage += 1371 * time.Millisecond {
+			n.Outage(true)
+			var back time.Time
+			time.AfterFunc(outage, func() { back = time.Now(); n.Outage(false) })
+			s, err := tunnel.Dial(t.Context(), n.Config("edge-1", 1))
+			if err != nil {
+				t.Fatalf("outage of %v: %v", outage, err)
+			}
+			if got := time.Since(back); got > 1200*time.Millisecond {
+				t.Errorf("outage of %v: session %v after its end, want at most 1.2s", outage, got)
+			}
+			s.Close(wire.CodeOK, "")
+		}
+	})
+}
+
+// hostile makes a connection whose peer then does what it likes.
+func hostile(t *testing.T, n *tunneltest.Net) *link.Conn {
+	t.Helper()
+	pc, err := n.PacketConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := link.NewTransport(link.TransportConfig{PacketConn: pc})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tr.Close() })
+	c, err := tr.Dial(t.Context(), n.Listener().Addr(), n.Config("bad", 1).TLS, link.EdgeLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestSilentPeerIsDroppedAndDelaysNobody(t *testing.T) {
+	tests := []struct {
+		name string
+		do   func(t *testing.T, c *link.Conn)
+	}{
+		{"no stream", func(*testing.T, *link.Conn) {}},
+		{"kind and nothing more", func(t *testing.T, c *link.Conn) { send(t, c, wire.AppendKind(nil, wire.KindControl)) }},
+		{"half a hello", func(t *testing.T, c *link.Conn) {
+			b := wire.Append(wire.AppendKind(nil, wire.KindControl), &wire.Hello{Hostname: "x"})
+			send(t, c, b[:len(b)-3])
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+				start := time.Now()
+				bad := hostile(t, n)
+				tt.do(t, bad)
+				ready := time.Since(start)
+				n.Pair("edge-1")
+				if got := time.Since(start) - ready; got != 2*rtt {
+					t.Errorf("a good edge took %v beside it, want %v", got, 2*rtt)
+				}
+				<-bad.Done()
+				// The cloud's clock starts half a round trip after the client's handshake.
+				if got, want := time.Since(start), ready+rtt/2+10*time.Second+rtt/2; got != want {
+					t.Errorf("dropped after %v, want %v", got, want)
+				}
+				var cerr *link.ConnError
+				if !errors.As(bad.Err(), &cerr) || cerr.Code != wire.CodeProtocol || !cerr.Remote {
+					t.Errorf("dropped with %v, want code %d", bad.Err(), wire.CodeProtocol)
+				}
+			})
+		})
+	}
+}
+
+func TestPeerThatBreaksTheProtocolIsDropped(t *testing.T) {
+	tests := []struct {
+		name string
+		send []byte
+	}{
+		{"first stream is not control", wire.AppendKind(nil, wire.KindExec)},
+		{"frame is not hello", wire.Append(wire.AppendKind(nil, wire.KindControl), &wire.Synced{})},
+		{"hello is cut short", []byte{1, 1, 1, 0x40}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+				c := hostile(t, n)
+				send(t, c, tt.send)
+				start := time.Now()
+				<-c.Done()
+				if got := time.Since(start); got > 2*rtt {
+					t.Errorf("dropped after %v", got)
+				}
+				var cerr *link.ConnError
+				if !errors.As(c.Err(), &cerr) || cerr.Code != wire.CodeProtocol || !cerr.Remote {
+					t.Errorf("dropped with %v, want code %d", c.Err(), wire.CodeProtocol)
+				}
+			})
+		})
+	}
+}
+
+func TestPendingBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt, Listen: func(c *tunnel.ListenConfig) { c.MaxPending = 4 }})
+		for range 4 {
+			hostile(t, n)
+		}
+		_, err := tunnel.Dial(t.Context(), n.Config("edge-1", 1))
+		wantSessionError(t, err, wire.CodeTooMany, true)
+		time.Sleep(11 * time.Second) // their Hello is overdue
+		n.Pair("edge-1")
+		// A session that is accepted is not pending.
+		for range 8 {
+			n.Pair("edge-1")
+		}
+	})
+}
+
+func TestStreamWithoutHeaderIsReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		c := hostile(t, n)
+		send(t, c, wire.Append(wire.AppendKind(nil, wire.KindControl), &wire.Hello{Versions: []uint64{wire.Version}}))
+		cloud, err := n.Listener().Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := send(t, c, []byte{0x80}) // the first byte of four
+		other := send(t, c, wire.AppendKind(nil, wire.KindReport))
+		if got := accept(t, cloud); got.Kind() != wire.KindReport {
+			t.Errorf("accepted %v, want the stream behind the broken one", got.Kind())
+		}
+		start := time.Now()
+		_, err = st.Read(make([]byte, 1))
+		var rerr *link.ResetError
+		if !errors.As(err, &rerr) || rerr.Code != wire.CodeProtocol {
+			t.Errorf("got %v, want a reset with code %d", err, wire.CodeProtocol)
+		}
+		if got := time.Since(start); got != 10*time.Second+rtt/2 {
+			t.Errorf("reset after %v, want 10s and half a round trip", got)
+		}
+		_ = other
+	})
+}
+
+func TestListenerCloseTellsEdges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		_, edge := n.Pair("edge-1")
+		go n.Listener().Close()
+		<-edge.Done()
+		wantSessionError(t, edge.Err(), wire.CodeGoingAway, true)
+		if _, err := n.Listener().Accept(t.Context()); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("accept: %v, want net.ErrClosed", err)
+		}
+	})
+}
+
+func TestBytesSurviveBurstsOfLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt, Loss: 0.05, Burst: 3, Seed: 3})
+		cloud, edge := n.Pair("edge-1")
+		st, err := cloud.Open(t.Context(), wire.KindKubelet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := make([]byte, 1<<20)
+		for i := range want {
+			want[i] = byte(i >> 8 * 7)
+		}
+		go func() {
+			st.Write(want)
+			st.CloseWrite()
+		}()
+		got, err := io.ReadAll(accept(t, edge))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != string(want) {
+			t.Error("bytes differ")
+		}
+	})
+}
+
+func send(t *testing.T, c *link.Conn, b []byte) *link.Stream {
+	t.Helper()
+	st, err := c.OpenStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Write(b); err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
