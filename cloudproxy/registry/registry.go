@@ -1,0 +1,227 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/skerry-io/skerry/tunnel"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// maxHandlers is the default bound on the streams of one edge that are served at
+// once. An edge of this version has two open, desired and report.
+const maxHandlers = 32
+
+// Listener gives new sessions; a *tunnel.Listener is one.
+type Listener interface {
+	Accept(ctx context.Context) (*tunnel.Session, error)
+}
+
+// Handler serves one stream that an edge opened. ctx ends with the edge's
+// session. The stream is closed when it returns nil, and reset with
+// CodeInternal, or the code of a *CodeError, when it returns an error.
+type Handler func(ctx context.Context, node string, c net.Conn) error
+
+// CodeError lets a Handler choose the code that the edge sees.
+type CodeError struct {
+	Code wire.Code
+	Err  error
+}
+
+// Error implements error.
+func (e *CodeError) Error() string { return fmt.Sprintf("%s: %v", e.Code, e.Err) }
+
+// Unwrap gives the cause.
+func (e *CodeError) Unwrap() error { return e.Err }
+
+// OfflineError means that an edge has no session here.
+type OfflineError struct {
+	Node string
+	// Since is when its last session ended; zero when there was none since this
+	// proxy started.
+	Since time.Time
+}
+
+// Error implements error.
+func (e *OfflineError) Error() string {
+	if e.Since.IsZero() {
+		return fmt.Sprintf("edge %s is not connected", e.Node)
+	}
+	return fmt.Sprintf("edge %s is not connected since %s", e.Node, e.Since.UTC().Format(time.RFC3339))
+}
+
+// Config is what New needs.
+type Config struct {
+	// Listener gives the sessions.
+	Listener Listener
+	// MaxHandlers bounds the streams of one edge that are served at once; zero means
+	// 32. More are reset with CodeTooMany.
+	MaxHandlers int
+	// Registerer takes the metrics; nil means none.
+	Registerer prometheus.Registerer
+	// Log is for edges that come and go; nil means none.
+	Log *slog.Logger
+}
+
+// Info is one connected edge.
+type Info struct {
+	Node  string
+	Hello wire.Hello
+	Stats tunnel.Stats
+}
+
+// Registry is the table of connected edges.
+type Registry struct {
+	cfg     Config
+	metrics *metrics
+	wg      sync.WaitGroup // what Run started
+
+	mu       sync.Mutex // guards the following fields
+	handlers map[wire.Kind]Handler
+	edges    map[string]*edge // every edge seen since the start
+	change   chan struct{}
+}
+
+// edge is one node's row.
+type edge struct {
+	session *tunnel.Session // nil while there is none
+	since   time.Time       // when the last one ended
+}
+
+// New makes an empty table and registers its metrics.
+func New(cfg Config) (*Registry, error) {
+	if cfg.Listener == nil {
+		return nil, errors.New("registry: Listener is missing")
+	}
+	if cfg.MaxHandlers == 0 {
+		cfg.MaxHandlers = maxHandlers
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	r := &Registry{
+		cfg:      cfg,
+		handlers: make(map[wire.Kind]Handler),
+		edges:    make(map[string]*edge),
+		change:   make(chan struct{}),
+	}
+	var err error
+	if r.metrics, err = newMetrics(cfg.Registerer, r); err != nil {
+		return nil, fmt.Errorf("registry: %w", err)
+	}
+	return r, nil
+}
+
+// Handle serves the streams of a kind that edges open. It must be called before
+// Run. Streams of other kinds are reset with CodeUnsupported.
+func (r *Registry) Handle(kind wire.Kind, h Handler) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.handlers[kind] = h
+}
+
+// Run takes sessions in until ctx or the listener ends, then closes them all.
+func (r *Registry) Run(ctx context.Context) error {
+	defer r.wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for {
+		s, err := r.cfg.Listener.Accept(ctx)
+		if err != nil {
+			return fmt.Errorf("accept session: %w", err)
+		}
+		r.wg.Go(func() { r.run(ctx, s) })
+	}
+}
+
+// DialEdge opens a stream to an edge. It takes no round trip, and fails at once:
+// with an *OfflineError when the edge has no session here, with
+// tunnel.ErrTooManyStreams when it has all the streams it allows.
+func (r *Registry) DialEdge(ctx context.Context, node string, kind wire.Kind) (net.Conn, error) {
+	for range 3 { // a session may end, and its successor come, while we look
+		s, since := r.lookup(node)
+		if s == nil {
+			return nil, &OfflineError{Node: node, Since: since}
+		}
+		st, err := s.Open(ctx, kind)
+		switch {
+		case err == nil:
+			return st, nil
+		case errors.Is(err, net.ErrClosed):
+			r.left(node, s)
+		default:
+			return nil, fmt.Errorf("dial %s stream of edge %s: %w", kind, node, err)
+		}
+	}
+	return nil, &OfflineError{Node: node, Since: time.Now()}
+}
+
+// Sessions lists the connected edges by name.
+func (r *Registry) Sessions() []Info {
+	sessions := r.live()
+	infos := make([]Info, 0, len(sessions))
+	for _, s := range sessions {
+		infos = append(infos, Info{Node: s.Peer().Node, Hello: s.Hello(), Stats: s.Stats()})
+	}
+	slices.SortFunc(infos, func(a, b Info) int { return strings.Compare(a.Node, b.Node) })
+	return infos
+}
+
+// Session gives one edge, if it is connected.
+func (r *Registry) Session(node string) (Info, bool) {
+	s, _ := r.lookup(node)
+	if s == nil {
+		return Info{}, false
+	}
+	return Info{Node: node, Hello: s.Hello(), Stats: s.Stats()}, true
+}
+
+// Changed gives a channel that is closed when an edge next comes, goes or is
+// replaced. Ask for it before Sessions, so that nothing is missed.
+func (r *Registry) Changed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.change
+}
+
+// Close ends an edge's session with a code, such as CodeRevoked, and reports
+// whether there was one. The edge may dial again; refusing it is the listener's matter.
+func (r *Registry) Close(node string, code wire.Code, text string) bool {
+	s, _ := r.lookup(node)
+	if s == nil {
+		return false
+	}
+	_ = s.Close(code, text) // never fails
+	r.left(node, s)
+	return true
+}
+
+func (r *Registry) lookup(node string) (*tunnel.Session, time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.edges[node]; e != nil {
+		return e.session, e.since
+	}
+	return nil, time.Time{}
+}
+
+func (r *Registry) live() []*tunnel.Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sessions := make([]*tunnel.Session, 0, len(r.edges))
+	for _, e := range r.edges {
+		if e.session != nil {
+			sessions = append(sessions, e.session)
+		}
+	}
+	return sessions
+}
