@@ -1,0 +1,134 @@
+package kubeletapi
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// Pods finds pods of this edge.
+type Pods interface {
+	// Lookup finds a pod by name as it is now. An empty uid means whichever pod has
+	// the name; a pod that is not the one meant is not found.
+	Lookup(namespace, name, uid string) (Pod, bool)
+}
+
+// Runtime runs commands in containers.
+type Runtime interface {
+	// Exec runs a command and returns its exit code once all its output was
+	// written. The error is nil whenever the command ran and ended, whatever its
+	// code. It ends the command when ctx ends.
+	Exec(ctx context.Context, o ExecOptions) (int, error)
+}
+
+// ExecOptions say what to run and where its bytes go.
+type ExecOptions struct {
+	// ContainerID is the runtime's id of a running container.
+	ContainerID string
+	// Command is the command with its arguments.
+	Command []string
+	// TTY asks for a terminal; all output is then on Stdout.
+	TTY bool
+	// Stdin, Stdout and Stderr are nil where the caller has none. A Read of Stdin
+	// ends no later than Exec's return has been noticed.
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Resize carries the terminal's sizes, nil without TTY. It is closed when no
+	// more can come, perhaps after Exec has returned.
+	Resize <-chan Size
+}
+
+// Size is a terminal's size in characters.
+type Size struct{ Width, Height uint16 }
+
+// State is what a container does.
+type State int
+
+// The states of a container.
+const (
+	Waiting State = iota
+	Running
+	Terminated
+)
+
+// Pod is a pod with what this API needs to know of it.
+type Pod struct {
+	Namespace, Name, UID string
+	// Containers are those of the spec: init containers, containers and ephemeral
+	// ones, whether or not they were created yet.
+	Containers []Container
+}
+
+// Container is one container of a pod.
+type Container struct {
+	Name  string
+	State State
+	// Reason is why it waits, such as ImagePullBackOff.
+	Reason string
+	// Current is its newest attempt; ID is empty when none was created yet.
+	Current Attempt
+	// Previous is the attempt before, if it is still there.
+	Previous Attempt
+}
+
+// Attempt is one run of a container.
+type Attempt struct {
+	// ID is the runtime's id, empty for none.
+	ID string
+	// LogPath is its log file.
+	LogPath string
+}
+
+func (p Pod) container(name string) (Container, bool) {
+	for _, c := range p.Containers {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Container{}, false
+}
+
+// logAttempt picks the attempt whose log is asked for, as the kubelet does: a
+// container that waits to be started again shows how it ended.
+func (c Container) logAttempt(pod string, previous bool) (Attempt, error) {
+	switch {
+	case previous && c.Previous.ID == "":
+		return Attempt{}, &wire.Error{Code: wire.CodeBadRequest, Text: fmt.Sprintf("previous terminated container %q in pod %q not found", c.Name, pod)}
+	case previous:
+		return c.Previous, nil
+	case c.Current.ID != "":
+		return c.Current, nil
+	case c.Previous.ID != "":
+		return c.Previous, nil
+	}
+	return Attempt{}, &wire.Error{Code: wire.CodeNotRunning, Text: c.waiting(pod)}
+}
+
+// waiting says that the container was never started, and why, in the kubelet's words.
+func (c Container) waiting(pod string) string {
+	reason := c.Reason
+	switch reason {
+	case "ErrImagePull":
+		reason = "image can't be pulled"
+	case "ImagePullBackOff":
+		reason = "trying and failing to pull image"
+	case "":
+		return fmt.Sprintf("container %q in pod %q is waiting to start - no logs yet", c.Name, pod)
+	}
+	return fmt.Sprintf("container %q in pod %q is waiting to start: %s", c.Name, pod, reason)
+}
+
+// find returns the container that a request means, or a *wire.Error.
+func find(pods Pods, namespace, pod, uid, container string) (Container, error) {
+	p, ok := pods.Lookup(namespace, pod, uid)
+	if !ok {
+		return Container{}, &wire.Error{Code: wire.CodeNotFound, Text: fmt.Sprintf("pod %q not found", pod)}
+	}
+	c, ok := p.container(container)
+	if !ok {
+		return Container{}, &wire.Error{Code: wire.CodeNotFound, Text: fmt.Sprintf("container %q not found in pod %q", container, pod)}
+	}
+	return c, nil
+}
