@@ -1,0 +1,233 @@
+package kubeletfront
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// Pods is where pods are looked up; a lister of an informer serves.
+type Pods interface {
+	// Pod returns a pod that the caller does not change. An error means that there
+	// is none as far as is known here; the API is then asked.
+	Pod(namespace, name string) (*corev1.Pod, error)
+}
+
+// Edges opens streams to edges.
+type Edges interface {
+	// DialEdge opens a stream without a round trip. The error for an edge without a
+	// session comes at once and has a method Offline() (node string, since time.Time);
+	// zero since means that it is not known.
+	DialEdge(ctx context.Context, node string, kind wire.Kind) (net.Conn, error)
+}
+
+// Config is what a Server needs.
+type Config struct {
+	// Listener takes the connections; it is closed by Run. Nil listens on Addr.
+	Listener net.Listener
+	// Addr is where to listen when Listener is nil; empty means ":10250".
+	Addr string
+	// Certificate is the serving certificate, asked for at each handshake. Required.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Client asks the API for reviews, the client CA and pods. Required.
+	Client kubernetes.Interface
+	// Pods and Edges are required.
+	Pods  Pods
+	Edges Edges
+	// Log gets a line for each stream. Nil discards.
+	Log *slog.Logger
+	// Registerer gets the metrics. Nil keeps them to the Server.
+	Registerer prometheus.Registerer
+	// MaxStreams bounds the logs and commands open at the same time, beyond which
+	// callers get 503; zero means 4096. MaxStreamsPerEdge does so for one edge, with
+	// 429; zero means 64, which is what an edge takes.
+	MaxStreams, MaxStreamsPerEdge int
+	// DrainTimeout is how long open requests may go on when Run is to end; zero
+	// means 10 seconds.
+	DrainTimeout time.Duration
+}
+
+// Server answers for the kubelets of all edges.
+type Server struct {
+	cfg       Config
+	log       *slog.Logger
+	guard     *guard
+	limits    *limits
+	metrics   *metrics
+	transport *http.Transport
+	handlers  sync.WaitGroup // requests, also those whose connection was taken over
+}
+
+var errShutdown = errors.New("the proxy is shutting down")
+
+// New checks cfg and returns a Server. It talks to no one yet.
+func New(cfg Config) (*Server, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	g, err := newGuard(cfg.Client, cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{
+		cfg: cfg, log: cfg.Log, guard: g, metrics: m,
+		limits:    newLimits(cfg.MaxStreams, cfg.MaxStreamsPerEdge),
+		transport: edgeTransport(cfg.Edges),
+	}, nil
+}
+
+func (c Config) withDefaults() (Config, error) {
+	switch {
+	case c.Certificate == nil:
+		return c, errors.New("kubelet front: Certificate is required")
+	case c.Client == nil:
+		return c, errors.New("kubelet front: Client is required")
+	case c.Pods == nil || c.Edges == nil:
+		return c, errors.New("kubelet front: Pods and Edges are required")
+	}
+	if c.Addr == "" {
+		c.Addr = ":10250"
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Registerer == nil {
+		c.Registerer = prometheus.NewRegistry()
+	}
+	if c.MaxStreams <= 0 {
+		c.MaxStreams = 4096
+	}
+	if c.MaxStreamsPerEdge <= 0 {
+		c.MaxStreamsPerEdge = 64
+	}
+	if c.DrainTimeout <= 0 {
+		c.DrainTimeout = 10 * time.Second
+	}
+	return c, nil
+}
+
+// Run serves until ctx ends. Then it takes no new connections, gives open
+// requests DrainTimeout to end, cancels the others, and returns nil after the last.
+func (s *Server) Run(ctx context.Context) error {
+	ln := s.cfg.Listener
+	if ln == nil {
+		var err error
+		if ln, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Addr); err != nil {
+			return fmt.Errorf("listen for kube-apiserver: %w", err)
+		}
+	}
+	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(errShutdown)
+	var background sync.WaitGroup
+	defer background.Wait()
+	guardCtx, stopGuard := context.WithCancel(base)
+	defer stopGuard()
+	background.Go(func() { s.guard.run(guardCtx) })
+
+	srv := &http.Server{
+		Handler:           s,
+		BaseContext:       func(net.Listener) context.Context { return base },
+		ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout:       2 * time.Minute, // above kube-apiserver's own 90 s
+		MaxHeaderBytes:    64 << 10,
+		// kube-apiserver puts the logs of all edges on few connections.
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: 1000},
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		TLSConfig: &tls.Config{
+			MinVersion:     tls.VersionTLS12,
+			GetCertificate: s.cfg.Certificate,
+			// Verified by the guard, against a CA that may change at any time.
+			ClientAuth: tls.RequestClientCert,
+		},
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.ServeTLS(ln, "", "") }()
+	s.log.Info("kubelet API is served", "address", ln.Addr().String())
+	var err error
+	select {
+	case err = <-served:
+		err = fmt.Errorf("serve the kubelet API: %w", err)
+	case <-ctx.Done():
+	}
+	s.drain(base, srv, cancel)
+	if err == nil {
+		<-served
+	}
+	return err
+}
+
+// drain waits for requests, first with patience, then with force.
+func (s *Server) drain(base context.Context, srv *http.Server, cancel context.CancelCauseFunc) {
+	bounded, stop := context.WithTimeout(base, s.cfg.DrainTimeout)
+	defer stop()
+	// Shutdown does not know connections that were taken over; handlers does.
+	_ = srv.Shutdown(bounded)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.handlers.Wait()
+	}()
+	select {
+	case <-done:
+	case <-bounded.Done():
+	}
+	cancel(errShutdown)
+	<-done
+	_ = srv.Close()
+	s.transport.CloseIdleConnections()
+}
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.handlers.Add(1)
+	defer s.handlers.Done()
+	who, ok := s.guard.authenticate(r)
+	if !ok {
+		s.fail(w, r, &refusal{http.StatusUnauthorized, "Unauthorized"})
+		return
+	}
+	t, err := parseTarget(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	req := &request{target: t, user: who, start: time.Now()}
+	if err := s.admit(r, req); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	switch {
+	case t.kind == kindExec:
+		s.exec(w, r, req)
+	case t.kind == kindNode && req.node == "":
+		s.own(w, r, t)
+	default:
+		s.forward(w, r, req)
+	}
+}
+
+// own answers node paths of a request that names no edge: the proxy's own health.
+func (s *Server) own(w http.ResponseWriter, r *http.Request, t target) {
+	if t.path != "/healthz" {
+		s.fail(w, r, &refusal{http.StatusNotFound, "the request names no edge"})
+		return
+	}
+	writeText(w, http.StatusOK, "ok")
+}

@@ -1,0 +1,170 @@
+package kubeletfront
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/streaming/pkg/httpstream"
+)
+
+// kind says how a request is served.
+type kind int
+
+const (
+	// kindNode is a path that belongs to a node, such as /healthz.
+	kindNode kind = iota
+	// kindLogs is the log of a container.
+	kindLogs
+	// kindExec is a command in a container.
+	kindExec
+)
+
+func (k kind) String() string {
+	switch k {
+	case kindNode:
+		return "node"
+	case kindLogs:
+		return "logs"
+	case kindExec:
+		return "exec"
+	}
+	return "unknown"
+}
+
+// podPaths are the first elements of paths that name a pod, with the verb that
+// is demanded whatever the method; empty leaves it to the method. Those without
+// a handler are here so that none is ever taken for a node's path.
+func podPaths(first string) (verb string, isPod bool) {
+	switch first {
+	case "containerLogs", "checkpoint":
+		return "", true
+	case "exec", "attach", "portForward", "run":
+		return "create", true
+	}
+	return "", false
+}
+
+// metricsPrefix leads paths that name an edge themselves: metrics-server can be
+// given one for each node by an annotation.
+const metricsPrefix = "/edge/v1/nodes/"
+
+// target is what a request asks for, as far as its head tells.
+type target struct {
+	kind kind
+	// path is the kubelet's path: for attributes and for the edge.
+	path string
+	// verb is what the authorizer is asked for.
+	verb string
+	// node is the edge that the request names, empty for none.
+	node string
+	// The following are of requests for a container.
+	namespace, pod, container string
+	// uid is the pod's when the path has it.
+	uid string
+}
+
+// parseTarget reads the head of a request.
+func parseTarget(r *http.Request) (target, error) {
+	t := target{path: r.URL.Path, verb: methodVerb(r.Method)}
+	if !httpstream.IsUpgradeRequest(r) {
+		t.node = forwardedNode(r.Header.Get("X-Forwarded-Uri"))
+	}
+	named := strings.HasPrefix(t.path, metricsPrefix)
+	if named {
+		node, rest, _ := strings.Cut(strings.TrimPrefix(t.path, metricsPrefix), "/")
+		t.node, t.path = node, "/"+rest
+	}
+	if t.node != "" && len(validation.IsDNS1123Subdomain(t.node)) > 0 {
+		return t, &refusal{http.StatusBadRequest, "the name of the node is not valid"}
+	}
+	parts := strings.Split(strings.Trim(t.path, "/"), "/")
+	for _, p := range parts {
+		// Nothing a kubelet serves has such a path, and it must not mean one thing to
+		// the authorizer and another to the edge.
+		if p == "." || p == ".." || p == "" && len(parts) > 1 {
+			return t, &refusal{http.StatusBadRequest, "the path is not clean"}
+		}
+	}
+	verb, isPod := podPaths(parts[0])
+	if verb != "" {
+		t.verb = verb
+	}
+	switch {
+	case !isPod && r.Method != http.MethodGet:
+		return t, &refusal{http.StatusMethodNotAllowed, "method not allowed"}
+	case !isPod:
+		t.kind = kindNode
+		return t, nil
+	case named:
+		return t, notFound()
+	}
+	return t.parsePod(r.Method, parts)
+}
+
+// parsePod reads the path of a request for a pod.
+func (t target) parsePod(method string, parts []string) (target, error) {
+	switch {
+	case parts[0] == "containerLogs" && len(parts) == 4:
+		t.kind = kindLogs
+		t.namespace, t.pod, t.container = parts[1], parts[2], parts[3]
+		if method != http.MethodGet {
+			return t, &refusal{http.StatusMethodNotAllowed, "method not allowed"}
+		}
+	case parts[0] == "exec" && (len(parts) == 4 || len(parts) == 5):
+		t.kind = kindExec
+		t.namespace, t.pod, t.container = parts[1], parts[2], parts[len(parts)-1]
+		if len(parts) == 5 {
+			t.uid = parts[3]
+		}
+		if method != http.MethodGet && method != http.MethodPost {
+			return t, &refusal{http.StatusMethodNotAllowed, "method not allowed"}
+		}
+	default:
+		return t, notFound()
+	}
+	return t, nil
+}
+
+func notFound() *refusal { return &refusal{http.StatusNotFound, "404 page not found"} }
+
+func methodVerb(method string) string {
+	switch method {
+	case http.MethodPost:
+		return "create"
+	case http.MethodGet:
+		return "get"
+	case http.MethodPut:
+		return "update"
+	case http.MethodPatch:
+		return "patch"
+	case http.MethodDelete:
+		return "delete"
+	}
+	return ""
+}
+
+// forwardedNode takes the node out of the URI that kube-apiserver was asked for:
+// /api/v1/nodes/NAME/proxy/..., where NAME may come as [SCHEME:]NAME:PORT.
+func forwardedNode(uri string) string {
+	u, err := url.ParseRequestURI(uri)
+	if err != nil {
+		return ""
+	}
+	rest, ok := strings.CutPrefix(u.Path, "/api/v1/nodes/")
+	if !ok {
+		return ""
+	}
+	name, rest, _ := strings.Cut(rest, "/")
+	if rest != "proxy" && !strings.HasPrefix(rest, "proxy/") {
+		return ""
+	}
+	switch f := strings.Split(name, ":"); len(f) {
+	case 1, 2:
+		return f[0]
+	case 3:
+		return f[1]
+	}
+	return ""
+}
