@@ -1,0 +1,205 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/google/go-cmp/cmp"
+)
+
+// state is all that a store holds, in a form that can be compared.
+type state struct {
+	Objects  []string
+	Messages []string
+	LastSeq  uint64
+}
+
+func stateOf(t testing.TB, s *Store) state {
+	t.Helper()
+	var st state
+	if err := s.List("", func(o Object) bool {
+		st.Objects = append(st.Objects, fmt.Sprintf("%s@%s=%d", o.Key, o.Version, len(o.Value)))
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	i := 0
+	if err := s.Versions("", func(e Entry) bool {
+		if want := e.Key + "@" + e.Version; i >= len(st.Objects) || st.Objects[i][:len(want)] != want {
+			t.Errorf("version record %s does not fit objects %v", want, st.Objects)
+		}
+		i++
+		return true
+	}); err != nil || i != len(st.Objects) {
+		t.Errorf("%d version records, %d objects, %v", i, len(st.Objects), err)
+	}
+	st.Messages = messages(t, s)
+	st.LastSeq = s.Outbox().Stats().LastSeq
+	if n := s.Outbox().Stats().Entries; n != len(st.Messages) {
+		t.Errorf("outbox counts %d entries and has %d", n, len(st.Messages))
+	}
+	return st
+}
+
+// steps are writes, each of which must be there whole or not at all. Values grow
+// by unit: large ones make Pebble begin new logs and tables.
+func steps(unit int) []func(*Store) error {
+	var list []func(*Store) error
+	for i := range 8 {
+		list = append(list,
+			func(s *Store) error {
+				b := Batch{Upserts: []Object{
+					{Key: fmt.Sprintf("pods/default/p%d", i), Version: "1", Value: make([]byte, 100)},
+					{Key: "pods/default/same", Version: fmt.Sprint(i), Value: make([]byte, 1+i*unit)},
+				}}
+				if i > 2 {
+					b.Deletes = []string{fmt.Sprintf("pods/default/p%d", i-2)}
+				}
+				return s.Apply(b)
+			},
+			func(s *Store) error {
+				_, err := s.Outbox().PutKeyed(2, fmt.Sprintf("pods/default/p%d", i%3), fmt.Append(nil, i))
+				return err
+			},
+			func(s *Store) error {
+				_, err := s.Outbox().Append(4, "event", fmt.Append(nil, i))
+				return err
+			},
+		)
+	}
+	return list
+}
+
+// run opens the store on fs and takes the steps until one fails. It calls
+// acked with the number of steps that returned nil.
+func run(fs vfs.FS, unit int, acked func(n int)) error {
+	s, err := Open(Config{Dir: "db", FS: fs})
+	if err != nil {
+		return err
+	}
+	for i, step := range steps(unit) {
+		if err := step(s); err != nil {
+			return errors.Join(err, s.Close())
+		}
+		acked(i + 1)
+	}
+	return s.Close()
+}
+
+// models gives the state before the first step and after each.
+func models(t *testing.T, unit int) []state {
+	t.Helper()
+	s := openTest(t, vfs.NewMem())
+	all := []state{stateOf(t, s)}
+	for _, step := range steps(unit) {
+		if err := step(s); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, stateOf(t, s))
+	}
+	return all
+}
+
+// TestCrashAtEveryOperation takes the power away before each operation on the
+// file system, with any part of what was not synced lost.
+func TestCrashAtEveryOperation(t *testing.T) {
+	models := models(t, 100<<10)
+	rng := rand.New(rand.NewPCG(1, 2))
+	type crash struct {
+		fs    *vfs.MemFS
+		acked int
+	}
+	var (
+		mu      sync.Mutex
+		acked   int
+		crashes []crash
+	)
+	fs := vfs.NewCrashableMem()
+	snap := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		n := acked // before the clone: what returned later need not be in it
+		clone := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+		crashes = append(crashes, crash{clone, n})
+		return nil
+	})
+	if err := run(errorfs.Wrap(fs, snap), 100<<10, func(n int) { mu.Lock(); acked = n; mu.Unlock() }); err != nil {
+		t.Fatal(err)
+	}
+	if len(crashes) < 50 {
+		t.Fatalf("only %d operations on the file system", len(crashes))
+	}
+	for i, c := range crashes {
+		s, err := Open(Config{Dir: "db", FS: c.fs})
+		if err != nil {
+			t.Fatalf("crash %d after %d steps: %v", i, c.acked, err)
+		}
+		got := stateOf(t, s)
+		allowed := models[c.acked:min(c.acked+2, len(models))]
+		if !slices.ContainsFunc(allowed, func(m state) bool { return cmp.Equal(m, got) }) {
+			t.Errorf("crash %d after %d steps: %s", i, c.acked, cmp.Diff(models[c.acked], got))
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("crash %d: close: %v", i, err)
+		}
+	}
+}
+
+// TestErrorAtEveryOperation fails the i-th write on the file system, for every i.
+// The caller gets an error or the write is there; what was acknowledged stays.
+// Values are small, since a fault while Pebble begins a new log ends the process.
+func TestErrorAtEveryOperation(t *testing.T) {
+	models := models(t, 10)
+	for i := int32(0); ; i++ {
+		if i > 1000 {
+			t.Fatal("no run without an injected error")
+		}
+		var acked int
+		fs := vfs.NewCrashableMem()
+		index := errorfs.OnIndex(i)
+		err := run(errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
+				return nil
+			}
+			// Removing files that are no longer needed is retried by Pebble at leisure.
+			if op.Kind == errorfs.OpRemove {
+				return nil
+			}
+			if index.MaybeError(op) != nil {
+				return syscall.ENOSPC
+			}
+			return nil
+		})), 10, func(n int) { acked = n })
+		if err == nil && index.Load() >= 0 {
+			if acked != len(steps(10)) {
+				t.Fatalf("only %d steps without an error", acked)
+			}
+			t.Logf("%d operations failed in turn", i)
+			return
+		}
+		if err != nil && !errors.Is(err, ErrDiskFull) {
+			t.Errorf("operation %d: error does not say that the disk is full: %v", i, err)
+		}
+		s, err := Open(Config{Dir: "db", FS: fs.CrashClone(vfs.CrashCloneCfg{})})
+		if err != nil {
+			t.Fatalf("operation %d: reopen: %v", i, err)
+		}
+		got := stateOf(t, s)
+		if allowed := models[acked:min(acked+2, len(models))]; !slices.ContainsFunc(allowed, func(m state) bool { return cmp.Equal(m, got) }) {
+			t.Errorf("operation %d after %d steps: %s", i, acked, cmp.Diff(models[acked], got))
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("operation %d: close: %v", i, err)
+		}
+	}
+}
