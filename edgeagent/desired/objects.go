@@ -1,0 +1,106 @@
+package desired
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skerry-io/skerry/edgeagent/store"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// Objects reads the desired state in its own types. It keeps nothing in memory:
+// each call decodes what the store holds now.
+type Objects struct {
+	// Store is required.
+	Store *store.Store
+	// NotFound is what errors for absent objects wrap besides store.ErrNotFound, so
+	// that callers can use a sentinel of their own. May be nil.
+	NotFound error
+	// Log may be nil, which discards.
+	Log *slog.Logger
+}
+
+type unmarshaler interface {
+	Unmarshal(b []byte) error
+}
+
+// Pod reads the pod under key, "pods/NAMESPACE/NAME". Its status is what the API
+// said when the pod was sent, which may be long ago.
+func (o *Objects) Pod(key string) (*corev1.Pod, error) {
+	var pod corev1.Pod
+	if err := o.read(key, &pod); err != nil {
+		return nil, err
+	}
+	return &pod, nil
+}
+
+// ConfigMap reads a ConfigMap that a pod of this edge names.
+func (o *Objects) ConfigMap(namespace, name string) (*corev1.ConfigMap, error) {
+	var cm corev1.ConfigMap
+	if err := o.read(wire.ObjectKey(wire.ResourceConfigMaps, namespace, name), &cm); err != nil {
+		return nil, err
+	}
+	return &cm, nil
+}
+
+// Secret reads a Secret that a pod of this edge names.
+func (o *Objects) Secret(namespace, name string) (*corev1.Secret, error) {
+	var s corev1.Secret
+	if err := o.read(wire.ObjectKey(wire.ResourceSecrets, namespace, name), &s); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// Token reads the projected service account token of a pod; id is wire.TokenID.
+func (o *Objects) Token(namespace, pod, id string) (*authenticationv1.TokenRequest, error) {
+	var tr authenticationv1.TokenRequest
+	if err := o.read(wire.TokenKey(namespace, pod, id), &tr); err != nil {
+		return nil, err
+	}
+	return &tr, nil
+}
+
+// Pods reads all pods of this edge. One that can't be decoded is logged and left
+// out: it must not keep the others from running.
+func (o *Objects) Pods() ([]*corev1.Pod, error) {
+	var pods []*corev1.Pod
+	err := o.Store.List(string(wire.ResourcePods)+"/", func(obj store.Object) bool {
+		pod := &corev1.Pod{}
+		if err := pod.Unmarshal(obj.Value); err != nil {
+			o.log().Error("stored pod can't be decoded", "key", obj.Key, "error", err)
+			return true
+		}
+		pods = append(pods, pod)
+		return true
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list pods: %w", err)
+	}
+	return pods, nil
+}
+
+func (o *Objects) read(key string, into unmarshaler) error {
+	obj, err := o.Store.Get(key)
+	if errors.Is(err, store.ErrNotFound) && o.NotFound != nil {
+		return fmt.Errorf("%w: %w", o.NotFound, err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := into.Unmarshal(obj.Value); err != nil {
+		return fmt.Errorf("decode %s: %w", key, err)
+	}
+	return nil
+}
+
+func (o *Objects) log() *slog.Logger {
+	if o.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return o.Log
+}
