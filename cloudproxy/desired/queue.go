@@ -1,0 +1,166 @@
+package desired
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// Bounds of what may be on the way to one edge. On a link with a round trip of
+// 600 ms a window of 1 MiB keeps 14 Mbit/s busy.
+const (
+	maxUnacked      = 256
+	maxUnackedBytes = 1 << 20
+)
+
+// errAck says that the edge acknowledged what was never sent.
+var errAck = errors.New("acknowledgement of a change that was not sent")
+
+// flight is a change that was sent and not yet acknowledged.
+type flight struct {
+	seq   uint64
+	key   string
+	bytes int
+	since time.Time
+}
+
+// queue is what the goroutines around a stream share: keys to look at, and the
+// window of what is on the way. A key that is on the way is held back until its
+// acknowledgement, so that a burst of changes costs one message per round trip.
+type queue struct {
+	bell chan struct{} // capacity 1: something below changed
+
+	mu      sync.Mutex // guards the following fields
+	order   []string
+	queued  map[string]bool
+	flights []flight
+	bytes   int             // of flights
+	flying  map[string]bool // keys of flights
+	held    map[string]bool // keys to be queued when their flight is over
+	sent    uint64          // last seq given out
+	stored  uint64          // last seq acknowledged
+	results []tokenResult
+	synced  bool
+}
+
+func newQueue() *queue {
+	return &queue{
+		bell:   make(chan struct{}, 1),
+		queued: make(map[string]bool),
+		flying: make(map[string]bool),
+		held:   make(map[string]bool),
+	}
+}
+
+func (q *queue) ring() {
+	select {
+	case q.bell <- struct{}{}:
+	default:
+	}
+}
+
+// mark puts a key into the set of those to be looked at.
+func (q *queue) mark(key string) {
+	q.mu.Lock()
+	q.markLocked(key)
+	q.mu.Unlock()
+	q.ring()
+}
+
+func (q *queue) markLocked(key string) {
+	if !q.queued[key] {
+		q.queued[key] = true
+		q.order = append(q.order, key)
+	}
+}
+
+// next takes the first key of the set.
+func (q *queue) next() (string, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.order) == 0 {
+		q.order = nil // let go of the array that a burst made large
+		return "", false
+	}
+	key := q.order[0]
+	q.order = q.order[1:]
+	delete(q.queued, key)
+	return key, true
+}
+
+// hold says whether key is on the way, and if so remembers to look at it again
+// when it has arrived.
+func (q *queue) hold(key string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.flying[key] {
+		q.held[key] = true
+		return true
+	}
+	return false
+}
+
+func (q *queue) full() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.flights) >= maxUnacked || q.bytes >= maxUnackedBytes
+}
+
+// launch gives out the next seq, for a change of key.
+func (q *queue) launch(key string, size int) uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.sent++
+	q.flights = append(q.flights, flight{seq: q.sent, key: key, bytes: size, since: time.Now()})
+	q.bytes += size
+	q.flying[key] = true
+	return q.sent
+}
+
+// land ends all flights up to seq.
+func (q *queue) land(seq uint64) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if seq > q.sent {
+		return fmt.Errorf("seq %d, last sent %d: %w", seq, q.sent, errAck)
+	}
+	n := 0
+	for ; n < len(q.flights) && q.flights[n].seq <= seq; n++ {
+		f := q.flights[n]
+		q.bytes -= f.bytes
+		delete(q.flying, f.key)
+		if q.held[f.key] {
+			delete(q.held, f.key)
+			q.markLocked(f.key)
+		}
+	}
+	if q.flights = q.flights[n:]; len(q.flights) == 0 {
+		q.flights = nil
+	}
+	q.stored = max(q.stored, seq)
+	return nil
+}
+
+// readAcks takes acknowledgements until the stream ends.
+func (q *queue) readAcks(r *wire.Reader) error {
+	for {
+		f, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return io.ErrUnexpectedEOF // the edge never ends this stream in peace
+		}
+		if err != nil {
+			return err
+		}
+		// Steps beyond stored are for people; nothing here waits for them.
+		if ack, ok := f.(*wire.Ack); ok && ack.Step == wire.StepStored {
+			if err := q.land(ack.Seq); err != nil {
+				return err
+			}
+			q.ring()
+		}
+	}
+}

@@ -1,0 +1,376 @@
+package desired
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+const (
+	// maxFrame is the bound of PROTOCOL.md for frames on this stream.
+	maxFrame = 4 << 20
+	// maxHave bounds what an edge may say that it holds: far more than an edge runs.
+	maxHave = 64 << 10
+	// writeBuffer joins small frames that go out together.
+	writeBuffer = 16 << 10
+	// Waits between reads of the API that fail.
+	minRetry = 500 * time.Millisecond
+	maxRetry = 30 * time.Second
+)
+
+var errHave = fmt.Errorf("edge names more than %d objects", maxHave)
+
+// stream brings one edge up to date and keeps it there. Fields below queue
+// belong to the goroutine of serve.
+type stream struct {
+	*queue
+	pub  *Publisher
+	node string
+	log  *slog.Logger
+	conn net.Conn
+	r    *wire.Reader
+	w    *bufio.Writer
+	wg   sync.WaitGroup
+
+	versions map[string]string   // what the edge holds or is being sent
+	named    map[string][]string // pod key -> keys that it names
+	users    map[string]int      // named key -> number of pods that name it; Publisher.detach reads it when serve is over
+	tokens   map[string]*token
+}
+
+func newStream(p *Publisher, node string, conn net.Conn) *stream {
+	return &stream{
+		queue:    newQueue(),
+		pub:      p,
+		node:     node,
+		log:      p.log.With("edge", node),
+		conn:     conn,
+		r:        wire.NewReader(bufio.NewReader(conn), maxFrame),
+		w:        bufio.NewWriterSize(conn, writeBuffer),
+		versions: make(map[string]string),
+		named:    make(map[string][]string),
+		users:    make(map[string]int),
+		tokens:   make(map[string]*token),
+	}
+}
+
+func (s *stream) status() EdgeStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := EdgeStatus{Node: s.node, Synced: s.synced, Queued: len(s.order), Sent: s.sent, Stored: s.stored}
+	if len(s.flights) > 0 {
+		st.Lag = time.Since(s.flights[0].since)
+	}
+	return st
+}
+
+func (s *stream) serve(ctx context.Context) error {
+	held, err := s.readHave()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	s.wg.Go(func() { cancel(s.readAcks(s.r)) })
+	// From here on every change is marked; what was there before is found by the
+	// index below.
+	s.pub.attach(s)
+	defer s.pub.detach(s)
+	err = s.follow(ctx, held)
+	cancel(err)
+	_ = s.conn.Close()
+	s.wg.Wait()
+	return context.Cause(ctx)
+}
+
+// readHave fills versions and gives the keys in the edge's order.
+func (s *stream) readHave() ([]string, error) {
+	var held []string
+	for {
+		f, err := s.r.Next()
+		if err != nil {
+			return nil, fmt.Errorf("read what the edge holds: %w", err)
+		}
+		have, ok := f.(*wire.Have)
+		if !ok {
+			return nil, fmt.Errorf("%T before the last Have: %w", f, wire.ErrMalformed)
+		}
+		for _, e := range have.Entries {
+			s.versions[e.Key] = e.Version
+			held = append(held, e.Key)
+		}
+		if len(held) > maxHave {
+			return nil, errHave
+		}
+		if have.Last {
+			return held, nil
+		}
+	}
+}
+
+// follow looks at every pod of the edge, which shows what they name, then at all
+// that the edge holds, and then at whatever changes.
+func (s *stream) follow(ctx context.Context, held []string) error {
+	pods, err := s.pub.pods.GetIndexer().ByIndex(byNode, s.node)
+	if err != nil {
+		return fmt.Errorf("list pods: %w", err)
+	}
+	for _, o := range pods {
+		if pod, ok := o.(*corev1.Pod); ok {
+			s.mark(wire.ObjectKey(wire.ResourcePods, pod.Namespace, pod.Name))
+		}
+	}
+	// Pods of the edge that the cache does not know must come before what they
+	// name, too: the API may know better.
+	for _, key := range held {
+		if r, _, _, _, ok := wire.SplitKey(key); ok && r == wire.ResourcePods {
+			s.mark(key)
+		}
+	}
+	for _, key := range held {
+		s.mark(key)
+	}
+	for {
+		for key, ok := s.next(); ok; key, ok = s.next() {
+			if err := s.look(ctx, key); err != nil {
+				return err
+			}
+		}
+		if err := s.rest(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// rest says Synced when that is news, and waits for something to do.
+func (s *stream) rest(ctx context.Context) error {
+	s.mu.Lock()
+	// A change that is held back is one that the edge lacks.
+	news := !s.synced && len(s.held) == 0 && len(s.order) == 0
+	s.synced = s.synced || news
+	sent := s.sent
+	s.mu.Unlock()
+	if news {
+		if err := wire.Write(s.w, &wire.Synced{Seq: sent}); err != nil {
+			return err
+		}
+	}
+	if err := s.w.Flush(); err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	s.takeResults()
+	var due <-chan time.Time
+	if at, ok := s.nextDue(); ok {
+		t := time.NewTimer(time.Until(at))
+		defer t.Stop()
+		due = t.C
+	}
+	select {
+	case <-s.bell:
+	case <-due:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	s.takeResults()
+	s.markDue()
+	return nil
+}
+
+// look compares what the edge should have under key with what it has.
+func (s *stream) look(ctx context.Context, key string) error {
+	if s.hold(key) {
+		return nil
+	}
+	if err := s.room(ctx); err != nil {
+		return err
+	}
+	resource, namespace, name, _, ok := wire.SplitKey(key)
+	if !ok {
+		return s.remove(key)
+	}
+	switch resource {
+	case wire.ResourcePods:
+		return s.lookAtPod(ctx, key, namespace, name)
+	case wire.ResourceConfigMaps:
+		return s.lookAtNamed(key, s.pub.configMaps, namespace, name)
+	case wire.ResourceSecrets:
+		return s.lookAtNamed(key, s.pub.secrets, namespace, name)
+	case wire.ResourceTokens:
+		return s.lookAtToken(ctx, key)
+	}
+	return s.remove(key)
+}
+
+func (s *stream) lookAtPod(ctx context.Context, key, namespace, name string) error {
+	pod := cached[*corev1.Pod](s.pub.pods, namespace, name)
+	if version, ok := s.versions[key]; ok && (pod == nil || pod.UID != versionUID(version)) {
+		// To take a pod from an edge is to kill it. A cache that is behind, of this
+		// replica or of the API server, must not be the reason.
+		var err error
+		if pod, err = s.confirm(ctx, namespace, name); err != nil {
+			return err
+		}
+	}
+	before := s.named[key]
+	if !wanted(pod, s.node) {
+		delete(s.named, key)
+		if err := s.remove(key); err != nil {
+			return err
+		}
+		return s.release(ctx, before)
+	}
+	after, tokens := names(pod)
+	s.named[key] = after
+	for _, k := range after {
+		if s.users[k]++; s.users[k] == 1 {
+			s.pub.use(k, s)
+		}
+	}
+	for k, spec := range tokens {
+		s.wantToken(k, pod, spec)
+	}
+	// What a pod names goes before it, so that it can start when it arrives.
+	for _, k := range after {
+		if err := s.look(ctx, k); err != nil {
+			return err
+		}
+	}
+	version, err := podVersion(pod)
+	if err == nil {
+		err = s.put(key, version, pod.Marshal)
+	}
+	if err != nil {
+		return err
+	}
+	return s.release(ctx, before)
+}
+
+// release gives up one use of each key, and takes away what nobody uses.
+func (s *stream) release(ctx context.Context, keys []string) error {
+	for _, k := range keys {
+		if s.users[k]--; s.users[k] > 0 {
+			continue
+		}
+		delete(s.users, k)
+		delete(s.tokens, k)
+		s.pub.unuse(k, s)
+		if err := s.look(ctx, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// marshaler is an API object that this package sends.
+type marshaler interface {
+	metav1.Object
+	Marshal() ([]byte, error)
+}
+
+func (s *stream) lookAtNamed(key string, informer cache.SharedIndexInformer, namespace, name string) error {
+	o := cached[marshaler](informer, namespace, name)
+	if s.users[key] == 0 || o == nil {
+		return s.remove(key)
+	}
+	return s.put(key, objectVersion(o), o.Marshal)
+}
+
+// cached gives an object of an informer, or nil.
+func cached[T any](informer cache.SharedIndexInformer, namespace, name string) T {
+	var none T
+	o, ok, err := informer.GetIndexer().GetByKey(namespace + "/" + name)
+	if err != nil || !ok {
+		return none
+	}
+	t, ok := o.(T)
+	if !ok {
+		return none
+	}
+	return t
+}
+
+// confirm reads a pod from the API itself; nil when there is none.
+func (s *stream) confirm(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
+	for wait := minRetry; ; wait = min(2*wait, maxRetry) {
+		pod, err := s.pub.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+		if err == nil {
+			pod.ManagedFields = nil
+			return pod, nil
+		}
+		if apierrors.IsNotFound(err) {
+			return nil, nil //nolint:nilnil // absence is the answer
+		}
+		s.log.Warn("pod can't be read before it is taken from its edge", "namespace", namespace, "pod", name, "error", err, "wait", wait)
+		select {
+		case <-time.After(wait/2 + rand.N(wait)):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// room waits until the window has room.
+func (s *stream) room(ctx context.Context) error {
+	if !s.full() {
+		return nil
+	}
+	if err := s.w.Flush(); err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	for s.full() {
+		select {
+		case <-s.bell:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	s.ring() // the bell was for more than the window
+	return nil
+}
+
+// put sends an object unless the edge has this version.
+func (s *stream) put(key, version string, marshal func() ([]byte, error)) error {
+	if s.versions[key] == version {
+		return nil
+	}
+	value, err := marshal()
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", key, err)
+	}
+	size := len(value) + len(key) + len(version)
+	if size > maxFrame-64 {
+		s.log.Error("object is too large for the stream and stays behind", "key", key, "bytes", size)
+		return nil
+	}
+	s.versions[key] = version
+	return s.write(&wire.Upsert{Seq: s.launch(key, size), Key: key, Version: version, Value: value})
+}
+
+// remove takes an object from the edge, if it has it.
+func (s *stream) remove(key string) error {
+	if _, ok := s.versions[key]; !ok {
+		return nil
+	}
+	delete(s.versions, key)
+	return s.write(&wire.Delete{Seq: s.launch(key, len(key)), Key: key})
+}
+
+func (s *stream) write(f wire.Frame) error {
+	err := wire.Write(s.w, f)
+	if errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("stream is closed: %w", err)
+	}
+	return err
+}

@@ -1,0 +1,359 @@
+package sync
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	edgedesired "github.com/skerry-io/skerry/edgeagent/desired"
+	"github.com/skerry-io/skerry/edgeagent/store"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// observe counts the frames that come down.
+func (l *link) observe(r *io.PipeReader) {
+	defer r.Close() //nolint:errcheck // never fails
+	frames := wire.NewReader(bufio.NewReader(r), 4<<20)
+	for {
+		f, err := frames.Next()
+		if err != nil {
+			return
+		}
+		name := fmt.Sprintf("%T", f)
+		switch f := f.(type) {
+		case *wire.Upsert:
+			name = "upsert " + f.Key
+		case *wire.Delete:
+			name = "delete " + f.Key
+		case *wire.Synced:
+			name = "synced"
+		}
+		l.mu.Lock()
+		l.frames[name]++
+		l.mu.Unlock()
+	}
+}
+
+// want gives what an edge must hold by what the API says: pods without status,
+// as protobuf, and of tokens only that they are there.
+func (a *api) want(ctx context.Context) map[string]string {
+	a.t.Helper()
+	want := make(map[string]string)
+	pods, err := a.CoreV1().Pods("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	for i := range pods.Items {
+		pod := &pods.Items[i]
+		if pod.Spec.NodeName != node {
+			continue
+		}
+		want["pods/default/"+pod.Name] = podText(pod)
+		for _, s := range pod.Spec.Volumes[0].Projected.Sources {
+			if s.ServiceAccountToken != nil {
+				want[wire.TokenKey("default", pod.Name, wire.TokenID(string(pod.UID), "", 3607))] = "token for " + string(pod.UID)
+				continue
+			}
+			cm, err := a.CoreV1().ConfigMaps("default").Get(ctx, s.ConfigMap.Name, metav1.GetOptions{})
+			if err == nil {
+				want["configmaps/default/"+cm.Name] = cm.Data["key"]
+			}
+		}
+	}
+	return want
+}
+
+func podText(pod *corev1.Pod) string {
+	return fmt.Sprintf("%s %s %v", pod.UID, pod.Spec.Containers[0].Image, pod.Annotations)
+}
+
+// has gives what the edge's store holds, in the terms of want.
+func (e *edge) has() map[string]string {
+	e.t.Helper()
+	objects := &edgedesired.Objects{Store: e.store}
+	has := make(map[string]string)
+	if err := e.store.Versions("", func(entry store.Entry) bool {
+		r, ns, name, id, _ := wire.SplitKey(entry.Key)
+		var err error
+		switch r {
+		case wire.ResourcePods:
+			var pod *corev1.Pod
+			if pod, err = objects.Pod(entry.Key); err == nil {
+				has[entry.Key] = podText(pod)
+			}
+		case wire.ResourceConfigMaps:
+			var cm *corev1.ConfigMap
+			if cm, err = objects.ConfigMap(ns, name); err == nil {
+				has[entry.Key] = cm.Data["key"]
+			}
+		case wire.ResourceTokens:
+			tr, tokenErr := objects.Token(ns, name, id)
+			if err = tokenErr; err == nil {
+				has[entry.Key], _, _ = strings.Cut(tr.Status.Token, " until")
+			}
+		case wire.ResourceSecrets:
+			_, err = objects.Secret(ns, name)
+		}
+		if err != nil {
+			e.t.Errorf("%s: %v", entry.Key, err)
+		}
+		return true
+	}); err != nil {
+		e.t.Fatal(err)
+	}
+	return has
+}
+
+// run gives f an API, a link and an edge in a bubble of virtual time.
+func run(t *testing.T, f func(ctx context.Context, a *api, l *link, e *edge)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		a := newAPI(t)
+		p, wg := publisher(ctx, t, a)
+		l := newLink(ctx, p.Serve)
+		e := newEdge(t)
+		e.start(ctx, l)
+		f(ctx, a, l, e)
+		e.halt()
+		cancel()
+		l.cut()
+		wg.Wait()
+		l.wg.Wait()
+	})
+}
+
+func TestEdgeHoldsWhatTheAPISays(t *testing.T) {
+	run(t, func(ctx context.Context, a *api, l *link, e *edge) {
+		a.putConfigMap(ctx, "kube-root-ca.crt", "ca")
+		a.putConfigMap(ctx, "other", "nobody names it")
+		a.createPod(ctx, testPod("web", "kube-root-ca.crt", "absent"))
+		elsewhere := testPod("elsewhere")
+		elsewhere.Spec.NodeName = "edge-2"
+		a.createPod(ctx, elsewhere)
+		wait(time.Second)
+		want := a.want(ctx)
+		if len(want) != 3 {
+			t.Fatalf("model is wrong: %v", want)
+		}
+		if diff := cmp.Diff(want, e.has()); diff != "" {
+			t.Errorf("edge (-want +got):\n%s", diff)
+		}
+		if !e.client.Stats().Synced {
+			t.Error("edge was not told that it is synced")
+		}
+		l.counts()
+
+		// What the edge itself reports does not come back.
+		for _, phase := range []corev1.PodPhase{corev1.PodPending, corev1.PodRunning} {
+			a.updatePod(ctx, "web", func(p *corev1.Pod) { p.Status.Phase = phase; p.Status.PodIP = "10.0.0.1" })
+		}
+		wait(time.Second)
+		if got := l.counts(); len(got) != 0 {
+			t.Errorf("after a change of status alone the cloud sent %v", got)
+		}
+
+		// An object that is named already and comes later is sent and wakes the pod.
+		e.mu.Lock()
+		clear(e.woken)
+		e.mu.Unlock()
+		a.putConfigMap(ctx, "absent", "here now")
+		wait(time.Second)
+		if got, want := l.counts(), map[string]int{"upsert configmaps/default/absent": 1}; !cmp.Equal(got, want) {
+			t.Errorf("cloud sent %v, want %v", got, want)
+		}
+		if e.woken["pods/default/web"] != 1 {
+			t.Errorf("woken: %v", e.woken)
+		}
+
+		// A finished pod needs nothing any more.
+		a.updatePod(ctx, "web", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })
+		wait(time.Second)
+		if has := e.has(); len(has) != 1 {
+			t.Errorf("beside a finished pod the edge holds %v", has)
+		}
+	})
+}
+
+func TestUnchangedReconnectSendsOnlySynced(t *testing.T) {
+	run(t, func(ctx context.Context, a *api, l *link, e *edge) {
+		for i := range 500 {
+			a.putConfigMap(ctx, fmt.Sprintf("cm-%d", i), "x")
+		}
+		for i := range 50 {
+			a.createPod(ctx, testPod(fmt.Sprintf("pod-%d", i), fmt.Sprintf("cm-%d", i), fmt.Sprintf("cm-%d", 10*i)))
+		}
+		wait(10 * time.Second)
+		l.cut()
+		wait(time.Minute)
+		l.counts()
+		l.mend()
+		wait(time.Minute)
+		if got, want := l.counts(), map[string]int{"synced": 1}; !cmp.Equal(got, want) {
+			t.Errorf("cloud sent %v, want %v", got, want)
+		}
+		if !e.client.Stats().Synced {
+			t.Error("edge is not synced")
+		}
+	})
+}
+
+func TestBurstCostsOneMessage(t *testing.T) {
+	run(t, func(ctx context.Context, a *api, l *link, e *edge) {
+		a.putConfigMap(ctx, "cm", "0")
+		a.createPod(ctx, testPod("web", "cm"))
+		wait(time.Second)
+		l.counts()
+		l.mu.Lock()
+		l.delay = 300 * time.Millisecond
+		l.mu.Unlock()
+		for i := range 1000 {
+			a.putConfigMap(ctx, "cm", fmt.Sprint(i+1))
+		}
+		wait(10 * time.Second)
+		// The first goes out at once, all others while it is on the way.
+		if got := l.counts()["upsert configmaps/default/cm"]; got > 2 {
+			t.Errorf("1000 changes cost %d messages, want one and one more for those during its flight", got)
+		}
+		if diff := cmp.Diff(a.want(ctx), e.has()); diff != "" {
+			t.Errorf("edge (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestTokenIsRenewed(t *testing.T) {
+	run(t, func(ctx context.Context, a *api, l *link, e *edge) {
+		a.createPod(ctx, testPod("web"))
+		wait(time.Second)
+		key := "upsert " + wire.TokenKey("default", "web", wire.TokenID("uid-1", "", 3607))
+		if got := l.counts()[key]; got != 1 {
+			t.Fatalf("token was sent %d times", got)
+		}
+		wait(45 * time.Minute) // 75 % of its life
+		l.cut()
+		wait(time.Second)
+		l.mend()
+		wait(time.Minute)
+		if got := l.counts()[key]; got != 0 {
+			t.Errorf("token was sent %d times before 77 %% of its life were over", got)
+		}
+		wait(3 * time.Minute)
+		if got := l.counts()[key]; got != 1 {
+			t.Errorf("token was sent %d times at 80 %% of its life", got)
+		}
+	})
+}
+
+func TestBadValueDelaysNoOther(t *testing.T) {
+	run(t, func(ctx context.Context, a *api, l *link, e *edge) {
+		l.cut()
+		conn := &direct{link: l}
+		wait(time.Second)
+		e.halt()
+		e.start(ctx, conn)
+		conn.serve(t,
+			&wire.Upsert{Seq: 1, Key: "pods/default/bad", Version: "1", Value: []byte("\xff\xff")},
+			&wire.Upsert{Seq: 2, Key: "gadgets/default/new", Version: "1"},
+			&wire.Upsert{Seq: 3, Key: "configmaps/default/misnamed", Version: "1"},
+			&wire.Delete{Seq: 4, Key: "pods/default/none"},
+		)
+		if st := e.client.Stats(); st.Rejected != 3 {
+			t.Errorf("Stats = %+v, want 3 rejected", st)
+		}
+		if has := e.has(); len(has) != 0 {
+			t.Errorf("edge holds %v", has)
+		}
+	})
+}
+
+// TestRandom changes the API, cuts the link and crashes the edge at random. In
+// the end the edge must hold what the API says, whatever came in between.
+func TestRandom(t *testing.T) {
+	seeds := 25
+	if testing.Short() {
+		seeds = 5
+	}
+	for seed := range seeds {
+		run(t, func(ctx context.Context, a *api, l *link, e *edge) {
+			random(ctx, t, uint64(seed), a, l, e)
+		})
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+func random(ctx context.Context, t *testing.T, seed uint64, a *api, l *link, e *edge) {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(seed, 0))
+	name := func() string { return fmt.Sprintf("pod-%d", rng.IntN(6)) }
+	cm := func() string { return fmt.Sprintf("cm-%d", rng.IntN(6)) }
+	l.delay = time.Duration(rng.IntN(50)) * time.Millisecond
+	for range 150 {
+		switch rng.IntN(14) {
+		case 0, 1, 2:
+			n := name()
+			if _, err := a.CoreV1().Pods("default").Get(ctx, n, metav1.GetOptions{}); err == nil {
+				continue
+			}
+			pod := testPod(n, cm(), cm())
+			if rng.IntN(4) == 0 {
+				pod.Spec.NodeName = "edge-2"
+			}
+			a.createPod(ctx, pod)
+		case 3, 4:
+			n := name()
+			if _, err := a.CoreV1().Pods("default").Get(ctx, n, metav1.GetOptions{}); err == nil {
+				a.updatePod(ctx, n, func(p *corev1.Pod) {
+					p.Annotations = map[string]string{"n": fmt.Sprint(rng.IntN(100))}
+					p.Status.PodIP = fmt.Sprint(rng.IntN(100))
+				})
+			}
+		case 5, 6:
+			_ = a.CoreV1().Pods("default").Delete(ctx, name(), metav1.DeleteOptions{})
+		case 7, 8, 9:
+			a.putConfigMap(ctx, cm(), fmt.Sprint(rng.IntN(1000)))
+		case 10:
+			_ = a.CoreV1().ConfigMaps("default").Delete(ctx, cm(), metav1.DeleteOptions{})
+		case 11:
+			l.cut()
+			if rng.IntN(2) == 0 {
+				l.mend()
+			}
+		case 12:
+			l.mend()
+			wait(time.Duration(rng.IntN(2000)) * time.Millisecond)
+		case 13:
+			l.cut()
+			e.crash(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+			e.start(ctx, l)
+			l.mend()
+		}
+		if rng.IntN(3) == 0 {
+			wait(time.Duration(rng.IntN(100)) * time.Millisecond)
+		}
+	}
+	l.mend()
+	wait(2 * time.Minute)
+	if diff := cmp.Diff(a.want(ctx), e.has()); diff != "" {
+		t.Errorf("seed %d: edge (-want +got):\n%s", seed, diff)
+	}
+	if !e.client.Stats().Synced {
+		t.Errorf("seed %d: edge is not synced: %+v", seed, e.client.Stats())
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		t.Error("context ended too early")
+	}
+}

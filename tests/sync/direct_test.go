@@ -1,0 +1,74 @@
+package sync
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"testing"
+
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// direct gives the edge a stream of which a test writes the other end.
+type direct struct {
+	link  *link
+	conns chan net.Conn
+}
+
+// Dial implements Dialer; it gives one stream and then waits for ctx.
+func (d *direct) Dial(ctx context.Context, _ wire.Kind) (net.Conn, error) {
+	d.link.mu.Lock()
+	first := d.conns == nil
+	if first {
+		d.conns = make(chan net.Conn, 1)
+	}
+	d.link.mu.Unlock()
+	if !first {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	edge, cloud := net.Pipe()
+	d.conns <- cloud
+	return edge, nil
+}
+
+// serve reads what the edge holds, sends frames, and waits until the last of them
+// is acknowledged.
+func (d *direct) serve(t *testing.T, frames ...wire.Frame) {
+	t.Helper()
+	var conn net.Conn
+	for conn == nil {
+		d.link.mu.Lock()
+		conns := d.conns
+		d.link.mu.Unlock()
+		select {
+		case conn = <-conns:
+		default:
+			wait(1)
+		}
+	}
+	defer conn.Close()
+	r := wire.NewReader(bufio.NewReader(conn), 4<<20)
+	next := func() wire.Frame {
+		f, err := r.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	for {
+		if have, ok := next().(*wire.Have); ok && have.Last {
+			break
+		}
+	}
+	go func() {
+		for _, f := range frames {
+			_ = wire.Write(conn, f)
+		}
+	}()
+	for {
+		if ack, ok := next().(*wire.Ack); ok && ack.Seq == uint64(len(frames)) {
+			return
+		}
+	}
+}
