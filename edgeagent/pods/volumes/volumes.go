@@ -178,10 +178,20 @@ func (m *Manager) Path(pod *corev1.Pod, v *corev1.Volume) string {
 	return filepath.Join(m.PodDir(pod.UID), "volumes", "kubernetes.io~"+plugin(v), v.Name)
 }
 
+// Release unmounts and deletes the volumes of a pod that has finished, and
+// leaves the small files that belong to its containers.
+func (m *Manager) Release(uid types.UID) error {
+	return errors.Join(
+		m.remove(uid, filepath.Join(m.PodDir(uid), "volume-subpaths")),
+		m.remove(uid, filepath.Join(m.PodDir(uid), "volumes")),
+	)
+}
+
 // TearDown unmounts and deletes everything of a pod. A pod that has nothing
 // is no error.
-func (m *Manager) TearDown(uid types.UID) error {
-	dir := m.PodDir(uid)
+func (m *Manager) TearDown(uid types.UID) error { return m.remove(uid, m.PodDir(uid)) }
+
+func (m *Manager) remove(uid types.UID, dir string) error {
 	mounts, err := m.mounter.Mounts(dir)
 	if err != nil {
 		return fmt.Errorf("tear down volumes of pod %s: %w", uid, err)

@@ -1,0 +1,330 @@
+package pods
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skerry-io/skerry/edgeagent/pods/volumes"
+)
+
+// worker drives one pod, by UID. One goroutine runs it; what others may touch
+// is behind mu.
+type worker struct {
+	env  *env
+	ref  PodRef
+	key  string // of the pod in the store
+	bell chan struct{}
+	done chan result
+
+	// The run loop's own.
+	pod        *corev1.Pod // nil until read, and for a pod only in the runtime
+	gone       bool        // the store does not have this UID
+	obs        *observed
+	mem        *memory
+	next       time.Time
+	reported   *corev1.PodStatus
+	goneSaid   bool
+	observeErr bool // logged once per outage
+	ops        sync.WaitGroup
+
+	mu      sync.Mutex // guards the following fields
+	desired bool       // the store may have changed
+	objects bool       // an object that the pod uses may have changed
+	runtime bool       // the runtime may have changed
+	view    view
+}
+
+// view is what other goroutines may see of a worker.
+type view struct {
+	pod    *corev1.Pod
+	status *corev1.PodStatus
+	obs    *observed
+	busy   bool // something is going on, so that relists should be frequent
+}
+
+const (
+	// resultBacklog is more than a pod has actions that end at the same time.
+	resultBacklog = 8
+	// observeRetry is the pause after the runtime did not answer.
+	observeRetry = time.Second
+)
+
+func newWorker(e *env, ref PodRef) *worker {
+	return &worker{
+		env: e, ref: ref, key: "pods/" + ref.Namespace + "/" + ref.Name,
+		bell: make(chan struct{}, 1), done: make(chan result, resultBacklog),
+		mem: newMemory(), desired: true, runtime: true,
+	}
+}
+
+// ring wakes the worker for what it says may have changed.
+func (w *worker) ring(desired, objects, runtime bool) {
+	w.mu.Lock()
+	w.desired = w.desired || desired
+	w.objects = w.objects || objects
+	w.runtime = w.runtime || runtime
+	w.mu.Unlock()
+	select {
+	case w.bell <- struct{}{}:
+	default:
+	}
+}
+
+// run works until ctx ends or nothing of a deleted pod is left. Ending ctx
+// leaves the containers alone.
+func (w *worker) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer w.ops.Wait()
+	defer cancel()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.bell:
+		case <-timer.C:
+		case r := <-w.done:
+			w.finish(r)
+		}
+		if w.step(ctx) {
+			return
+		}
+		if w.next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(time.Until(w.next), 0))
+		}
+	}
+}
+
+// step reads, decides and acts once. It says whether the worker has nothing
+// left to do, ever.
+func (w *worker) step(ctx context.Context) bool {
+	w.drain()
+	w.mu.Lock()
+	desired, objects, runtime := w.desired, w.objects, w.runtime
+	w.desired, w.objects, w.runtime = false, false, false
+	w.mu.Unlock()
+	if (desired && !w.readDesired()) || ((runtime || w.obs == nil) && !w.observe(ctx)) {
+		w.mu.Lock()
+		w.desired, w.objects, w.runtime = w.desired || desired, w.objects || objects, w.runtime || runtime
+		w.mu.Unlock()
+		w.next = time.Now().Add(observeRetry)
+		return false
+	}
+	if objects || desired {
+		w.mem.desiredChanged()
+	}
+	if objects && w.mem.volumes.done && w.follows() {
+		w.mem.volumesStale = true
+	}
+	d := decide(input{
+		pod: w.pod, gone: w.gone, obs: w.obs, mem: w.mem,
+		hostIPs: w.env.HostIP(), now: time.Now(), runtime: w.env.runtimeName,
+	})
+	w.next = d.next
+	if d.outcome != nil {
+		w.mem.outcome = d.outcome
+		w.event("", corev1.EventTypeNormal, d.outcome.reason, d.outcome.message)
+	}
+	if d.ending && w.mem.terminating.IsZero() {
+		w.mem.terminating = time.Now()
+	}
+	w.publish(&d)
+	for _, k := range d.cancel {
+		if o := w.mem.ops[k]; o != nil {
+			o.cancel()
+		}
+	}
+	for _, a := range d.actions {
+		w.launch(ctx, a)
+	}
+	if d.gone {
+		return w.sayGone()
+	}
+	return false
+}
+
+// drain takes all results that are there, so that one observation serves them all.
+func (w *worker) drain() {
+	for {
+		select {
+		case r := <-w.done:
+			w.finish(r)
+		default:
+			return
+		}
+	}
+}
+
+// readDesired reads the pod from the store. A pod of the same name with
+// another UID is another pod. It says whether the store could be read: nothing
+// may be concluded from a store that cannot.
+func (w *worker) readDesired() bool {
+	pod, err := w.env.Objects.Pod(w.key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		w.gone = true
+	case err != nil:
+		w.env.Log.Error("pod not readable", "pod", w.ref.Name, "namespace", w.ref.Namespace, "error", err)
+		return false
+	case pod.UID != w.ref.UID:
+		w.gone = true
+	default:
+		if old := w.pod; old != nil && w.mem.volumes.done && w.follows() {
+			// The downward API shows them.
+			changed := !maps.Equal(old.Labels, pod.Labels) || !maps.Equal(old.Annotations, pod.Annotations)
+			w.mem.volumesStale = w.mem.volumesStale || changed
+		}
+		w.gone, w.pod = false, pod
+	}
+	return true
+}
+
+func (w *worker) observe(ctx context.Context) bool {
+	obs, err := w.env.observe(ctx, w.ref.UID, w.obs)
+	if err != nil {
+		if !w.observeErr && ctx.Err() == nil {
+			w.env.Log.Error("pod not observable", "pod", w.ref.Name, "namespace", w.ref.Namespace, "error", err)
+		}
+		w.observeErr = true
+		return false
+	}
+	w.observeErr = false
+	w.obs = obs
+	for k := range w.mem.probes {
+		if obs.find(k.id) == nil {
+			delete(w.mem.probes, k)
+		}
+	}
+	for id := range w.mem.collected {
+		if obs.find(id) == nil {
+			delete(w.mem.collected, id)
+		}
+	}
+	return true
+}
+
+// follows says whether a volume of the pod shows objects that may have changed.
+func (w *worker) follows() bool {
+	if w.pod == nil {
+		return false
+	}
+	for i := range w.pod.Spec.Volumes {
+		if volumes.Follows(&w.pod.Spec.Volumes[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// launch does an action beside the worker.
+func (w *worker) launch(ctx context.Context, a action) {
+	now := time.Now()
+	opCtx, cancel := context.WithCancel(ctx)
+	o := &op{action: a, cancel: cancel}
+	switch a.kind {
+	case actKill:
+		o.deadline = now.Add(a.grace)
+	case actStart:
+		if !a.finished.IsZero() {
+			w.mem.restarting(a.container, a.finished, now)
+		}
+	case actProbe:
+		k := probeKey{a.id, a.probe}
+		if w.mem.probes[k] == nil {
+			w.mem.probes[k] = &probeRecord{}
+		}
+		w.mem.probes[k].last = now
+	case actCollect:
+		w.mem.collected[a.id] = true
+	case actRefreshVolumes:
+		w.mem.volumesStale = false
+	}
+	w.mem.ops[a.key()] = o
+	s := &snapshot{ref: w.ref, pod: w.pod, obs: w.obs}
+	w.ops.Go(func() {
+		defer cancel()
+		r := w.env.perform(opCtx, s, a)
+		select {
+		case w.done <- r:
+		case <-ctx.Done():
+		}
+	})
+}
+
+// publish reports a status that differs from the last one, and shows the
+// worker's view to others.
+func (w *worker) publish(d *decision) {
+	if d.status != nil {
+		w.backOffEvents(d.status)
+		w.mem.status = d.status
+	}
+	v := view{pod: w.pod, status: w.mem.status, obs: w.obs, busy: w.busy(d)}
+	w.mu.Lock()
+	w.view = v
+	w.mu.Unlock()
+	if d.status == nil || w.gone || equality.Semantic.DeepEqual(w.reported, d.status) {
+		return
+	}
+	w.reported = d.status
+	w.env.Reporter.PodStatus(&corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: w.pod.Namespace, Name: w.pod.Name, UID: w.pod.UID,
+			ResourceVersion: w.pod.ResourceVersion, Generation: w.pod.Generation,
+			DeletionTimestamp: w.pod.DeletionTimestamp, DeletionGracePeriodSeconds: w.pod.DeletionGracePeriodSeconds,
+		},
+		Status: *d.status,
+	})
+}
+
+// busy says whether the pod is likely to change soon: it is on its way to
+// somewhere, or its containers are there to end.
+func (w *worker) busy(d *decision) bool {
+	if len(d.actions) > 0 || d.ending && !w.mem.released.done {
+		return true
+	}
+	for _, o := range w.mem.ops {
+		if o.action.kind != actProbe {
+			return true
+		}
+	}
+	if d.status == nil {
+		return true
+	}
+	ready := findCondition(d.status.Conditions, corev1.PodReady)
+	return d.status.Phase == corev1.PodPending ||
+		d.status.Phase == corev1.PodRunning && (ready == nil || ready.Status != corev1.ConditionTrue || w.pod.Spec.RestartPolicy != corev1.RestartPolicyAlways)
+}
+
+// sayGone reports the end of a pod that the API still has, once. The worker
+// itself ends when the store has forgotten the pod too.
+func (w *worker) sayGone() bool {
+	if w.gone {
+		return true
+	}
+	if !w.goneSaid {
+		w.goneSaid = true
+		w.env.Reporter.PodGone(w.ref.Namespace, w.ref.Name, w.ref.UID)
+	}
+	return false
+}
+
+func (w *worker) event(container, kind, reason, message string) {
+	w.env.event(w.pod, container, kind, reason, message)
+}
+
+// snapshotView returns what others may see.
+func (w *worker) snapshotView() view {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.view
+}
