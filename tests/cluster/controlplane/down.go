@@ -76,7 +76,7 @@ func (p *Plane) stopOne(ctx context.Context, name string, purge bool) (did bool,
 // purge removes what a control plane wrote, and the directory if nothing else
 // is in it: a wrong --dir must not cost anyone a home directory.
 func (p *Plane) purge() error {
-	for _, name := range []string{"etcd", "pki", "log", "run", "kubeconfig"} {
+	for _, name := range []string{"etcd", "pki", "log", "run", "cache", "kubeconfig"} {
 		if err := os.RemoveAll(p.path(name)); err != nil {
 			return err
 		}

@@ -11,7 +11,7 @@ func tail(path string) string {
 	if err != nil {
 		return err.Error()
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	// More than fifteen long lines of klog need; the log itself may be huge.
 	const window = 16 << 10
 	info, err := f.Stat()

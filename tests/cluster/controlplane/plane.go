@@ -11,6 +11,7 @@
 //	DIR/pki          authorities, certificates, kubeconfigs of the components
 //	DIR/etcd         data
 //	DIR/log          NAME.log, and NAME.log.old of the run before
+//	DIR/cache        where callers may keep the cache of kubectl
 //	DIR/run          NAME.json: process id, start time, arguments; a lock file
 //
 // Processes outlive the caller. A process is recognised by its id together

@@ -70,7 +70,7 @@ func (proc *process) start(program string, args []string, readyURL string) error
 	if err != nil {
 		return err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }() // the child has its own
 	cmd := &exec.Cmd{
 		Path:        program,
 		Args:        append([]string{proc.name}, args...),
@@ -141,7 +141,7 @@ func (proc *process) signal(sig syscall.Signal) error {
 	if err != nil {
 		return err
 	}
-	defer handle.Release() //nolint:errcheck // it never fails
+	defer func() { _ = handle.Release() }()
 	if !proc.running() {
 		return nil
 	}

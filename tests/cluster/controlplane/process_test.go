@@ -106,7 +106,7 @@ func TestRecycledIDIsNotSignalled(t *testing.T) {
 	if err := innocent.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer innocent.Wait() //nolint:errcheck // it is killed below
+	defer innocent.Wait()
 	defer innocent.Process.Kill()
 
 	seen, err := describe(innocent.Process.Pid)

@@ -1,0 +1,101 @@
+# Skerry: build, test, demo. "make help" lists the targets.
+SHELL := /bin/bash
+
+# Everything the targets make lies in .demo, so that one directory holds it all
+# and "make clean" knows what to remove.
+BIN      := .demo/bin
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BINARIES := ./cmd/cloudproxy ./cmd/edgeagent ./cmd/skerry ./bench/linkemu
+
+# One set of build settings for the product, the demo, e2e and the linter's
+# type information: with two sets every dependency is compiled twice. Only the
+# race detector needs cgo.
+export CGO_ENABLED := 0
+PRODUCT := -trimpath -buildvcs=false
+LINT     = GOFLAGS="$(PRODUCT)" $$(.ci/tool golangci-lint)
+STEP    := .ci/step
+
+FUZZTIME ?= 30s
+LINK     ?=
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Build
+
+.PHONY: build
+build: ## Build the three binaries and the link emulator into .demo/bin
+	@mkdir -p $(BIN)
+	@$(STEP) $(QUIET) build go build $(PRODUCT) -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/ $(BINARIES)
+
+.PHONY: devcluster
+devcluster: ## Build the dev control plane (cold: ten minutes; kept in ~/.cache/skerry)
+	@mkdir -p $(BIN)
+	@$(STEP) $(QUIET) devcluster .ci/link $(BIN)
+
+.PHONY: clean
+clean: demo-down ## Stop the demo and remove .demo
+	rm -rf .demo
+
+# Demo
+
+.PHONY: demo
+demo: setup build devcluster ## Run a cloud, an edge behind a bad link, and a pod (LINK=B..E picks the link)
+	@go run $(PRODUCT) ./tests/demo up $(if $(LINK),--link $(LINK))
+
+.PHONY: demo-down
+demo-down: ## Stop the demo
+	@if [ -d .demo ]; then go run $(PRODUCT) ./tests/demo down; fi
+
+# Check
+
+.PHONY: test
+test: ## Everything a change must pass: setup, check, e2e
+	@$(MAKE) --no-print-directory setup
+	@# Two at a time: what downloads or links leaves a core to what compiles.
+	@$(MAKE) --no-print-directory -j2 QUIET=-q check build devcluster
+	@$(MAKE) --no-print-directory e2e
+
+.PHONY: check
+check: tidy format arch lint unit ## All that needs no cluster: tidy, format, arch, lint, unit
+
+.PHONY: setup
+setup: ## Install the Debian packages that demo and e2e need, if missing (as root)
+	@$(STEP) setup .ci/setup
+
+.PHONY: tidy
+tidy: ## Fail if go.mod is not what the sources need
+	@$(STEP) $(QUIET) tidy go mod tidy -diff
+
+.PHONY: format
+format: ## Fail if a file is not formatted (make fmt formats)
+	@$(STEP) $(QUIET) format bash -c '$(LINT) fmt --diff'
+
+.PHONY: fmt
+fmt: ## Format the sources
+	@$(LINT) fmt
+
+.PHONY: lint
+lint: ## Run golangci-lint, in the version pinned by tools.mod
+	@$(STEP) $(QUIET) lint bash -c '$(LINT) run ./...'
+	@$(STEP) $(QUIET) lint-cluster bash -c 'cd tests/cluster && GOFLAGS= CGO_ENABLED=1 $$(../../.ci/tool golangci-lint) run --config ../../.golangci.yml ./controlplane/...'
+
+.PHONY: arch
+arch: ## Check who imports what, package docs and file lengths
+	@$(STEP) $(QUIET) arch go test $(PRODUCT) ./tests/arch
+
+.PHONY: unit
+unit: ## Run the tests with the race detector, in random order
+	@$(STEP) $(QUIET) unit env CGO_ENABLED=1 go test -race -shuffle=on ./...
+	@$(STEP) $(QUIET) unit-cluster env CGO_ENABLED=1 go -C tests/cluster test -race -shuffle=on ./controlplane/...
+
+.PHONY: e2e
+e2e: build devcluster ## Run the end-to-end tests against a real control plane and containerd (as root)
+	@$(STEP) e2e env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -timeout 30m ./tests/e2e/...
+
+.PHONY: fuzz
+fuzz: ## Fuzz each decoder for FUZZTIME (30s)
+	@.ci/fuzz $(FUZZTIME)
