@@ -67,8 +67,8 @@ setup: ## Install the Debian packages that demo and e2e need, if missing (as roo
 	@$(STEP) setup .ci/setup
 
 .PHONY: tidy
-tidy: ## Fail if go.mod is not what the sources need
-	@$(STEP) $(QUIET) tidy go mod tidy -diff
+tidy: ## Fail if a go.mod is not what the sources need
+	@$(STEP) $(QUIET) tidy .ci/tidy
 
 .PHONY: format
 format: ## Fail if a file is not formatted (make fmt formats)
@@ -86,6 +86,7 @@ lint: ## Run golangci-lint, in the version pinned by tools.mod
 .PHONY: arch
 arch: ## Check who imports what, package docs and file lengths
 	@$(STEP) $(QUIET) arch go test $(PRODUCT) ./tests/arch
+	@$(STEP) $(QUIET) edge-deps .ci/edge-deps
 
 .PHONY: unit
 unit: ## Run the tests with the race detector, in random order

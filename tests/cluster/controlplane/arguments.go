@@ -99,6 +99,9 @@ func (p *Plane) apiServerArguments() []string {
 		"--requestheader-username-headers=X-Remote-User",
 		"--proxy-client-cert-file=" + pki("front-proxy-client.crt"),
 		"--proxy-client-key-file=" + pki("front-proxy-client.key"),
+		// On shutdown the server waits for its clients' watches, up to a minute;
+		// with a period to drain them it ends them when the period is over.
+		"--shutdown-watch-termination-grace-period=1s",
 	}
 	switch {
 	case p.cfg.Address.IsLoopback():

@@ -38,6 +38,10 @@ func (p *Plane) Up(ctx context.Context) error {
 	}
 	if renewed {
 		p.say("certificates and kubeconfigs written below %s", p.cfg.Dir)
+		// Who runs already has read the old ones.
+		if _, err := p.stopAll(ctx, false); err != nil {
+			return err
+		}
 	}
 	health, err := p.newHealth()
 	if err != nil {
@@ -47,7 +51,7 @@ func (p *Plane) Up(ctx context.Context) error {
 	for _, wave := range waves() {
 		var procs []*process
 		for _, name := range wave {
-			proc, fresh, err := p.ensure(ctx, name, renewed)
+			proc, fresh, err := p.ensure(ctx, name)
 			if err != nil {
 				return err
 			}
@@ -74,7 +78,7 @@ func (p *Plane) Up(ctx context.Context) error {
 
 // ensure makes a component run with today's arguments. fresh tells whether it
 // was started for that.
-func (p *Plane) ensure(ctx context.Context, name string, restart bool) (proc *process, fresh bool, err error) {
+func (p *Plane) ensure(ctx context.Context, name string) (proc *process, fresh bool, err error) {
 	proc, err = p.process(name)
 	if err != nil {
 		return nil, false, err
@@ -82,8 +86,8 @@ func (p *Plane) ensure(ctx context.Context, name string, restart bool) (proc *pr
 	args := p.arguments(name)
 	switch {
 	case !proc.running():
-	case restart || proc.stale(args, p.readyURL(name)):
-		p.say("%s: stopping, its arguments or certificates have changed", name)
+	case proc.stale(args, p.readyURL(name)):
+		p.say("%s: stopping, it is to run with other arguments", name)
 		if _, err := proc.stop(ctx, grace(name)); err != nil {
 			return nil, false, err
 		}
