@@ -1,0 +1,246 @@
+package e2e_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skerry-io/skerry/tests/lab"
+)
+
+func TestNode(t *testing.T) {
+	t.Parallel()
+	var node corev1.Node
+	must(t, json.Unmarshal([]byte(kubectl(t, "get", "node", "edge1", "-o", "json")), &node))
+	for k, want := range map[string]string{
+		"node-role.kubernetes.io/edge": "", "kubernetes.io/hostname": "edge1", "kubernetes.io/os": "linux",
+	} {
+		if got, ok := node.Labels[k]; !ok || got != want {
+			t.Errorf("label %s is %q, %t, want %q", k, got, ok, want)
+		}
+	}
+	if node.Labels["kubernetes.io/arch"] == "" {
+		t.Error("there is no label kubernetes.io/arch")
+	}
+	for _, r := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory, corev1.ResourcePods} {
+		if q := node.Status.Allocatable[r]; q.IsZero() {
+			t.Errorf("allocatable %s is zero", r)
+		}
+	}
+	if v := node.Status.NodeInfo.ContainerRuntimeVersion; !strings.HasPrefix(v, "containerd://") {
+		t.Errorf("container runtime version %q", v)
+	}
+	if node.Spec.Unschedulable {
+		t.Error("the node is unschedulable")
+	}
+	for _, taint := range node.Spec.Taints {
+		t.Errorf("the node has the taint %s", taint.ToString())
+	}
+	eventually(t, "a Lease", func() error { return try(t, "-n", "kube-node-lease", "get", "lease", "edge1").err })
+}
+
+// joinFails joins with a configuration folder of its own, which must stay
+// empty. words are what the error has to say.
+func joinFails(t *testing.T, e *lab.Edge, token lab.Token, change func(args []string) []string, words ...string) {
+	t.Helper()
+	dir := t.TempDir()
+	args := e.JoinArgs(token)
+	for i, a := range args {
+		switch a {
+		case "--config-dir":
+			args[i+1] = filepath.Join(dir, "etc")
+		case "--state-dir":
+			args[i+1] = filepath.Join(dir, "state")
+		}
+	}
+	if change != nil {
+		args = change(args)
+	}
+	err := within(t, time.Minute, func(ctx context.Context) error {
+		_, err := e.Run(ctx, args...)
+		return err
+	})
+	fails(t, err, words...)
+	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			t.Errorf("a join that failed has written %s", path)
+		}
+		return err
+	}))
+}
+
+// replace changes the value of a flag.
+func replace(flag, value string) func(args []string) []string {
+	return func(args []string) []string {
+		for i, a := range args {
+			if a == flag {
+				args[i+1] = value
+			}
+		}
+		return args
+	}
+}
+
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	e := newMachine(t)
+	token, err := theLab.CreateToken(t.Context(), "--node", e.Name)
+	must(t, err)
+	id, secret, ok := strings.Cut(token.Token, ".")
+	if !ok {
+		t.Fatalf("token %q has no two parts", token.Token)
+	}
+	list, err := theLab.CLI(t.Context(), "token", "list")
+	must(t, err)
+	if !strings.Contains(list, id) || strings.Contains(list, secret) {
+		t.Errorf("the list should tell the token's id and not its secret: %q", list)
+	}
+	joinFails(t, e, token, replace("--node-name", e.Name+"-other"), "node")
+
+	must(t, e.Join(t.Context(), token))
+	st, err := os.Stat(filepath.Join(e.ConfigDir(), "pki", "edge.key"))
+	must(t, err)
+	if st.Mode().Perm() != 0o600 {
+		t.Errorf("the key has mode %v", st.Mode())
+	}
+	joinFails(t, e, token, nil, "token") // it was good for one join
+
+	deleted, err := theLab.CreateToken(t.Context())
+	must(t, err)
+	id, _, _ = strings.Cut(deleted.Token, ".")
+	_, err = theLab.CLI(t.Context(), "token", "delete", id)
+	must(t, err)
+	joinFails(t, e, deleted, nil, "token")
+}
+
+func TestJoinErrors(t *testing.T) {
+	t.Parallel()
+	e := newMachine(t)
+	good, err := theLab.CreateToken(t.Context(), "--uses", "1")
+	must(t, err)
+	short, err := theLab.CreateToken(t.Context(), "--ttl", "1s")
+	must(t, err)
+	expires := time.Now().Add(2 * time.Second)
+
+	wrong := good
+	wrong.Token = "abcdef.0123456789abcdef"
+	nonsense := good
+	nonsense.Token = "nonsense"
+	hash := good
+	hash.CAHash = "sha256:" + strings.Repeat("00", 32)
+	nobody := good
+	nobody.Server = net.JoinHostPort(theLab.CloudAddr().String(), "9")
+	socket := filepath.Join(t.TempDir(), "none.sock")
+
+	joinFails(t, e, wrong, nil, "token")
+	joinFails(t, e, nonsense, nil, "token")
+	joinFails(t, e, hash, nil, "ca")
+	joinFails(t, e, nobody, nil, nobody.Server)
+	joinFails(t, e, good, replace("--cri-socket", "unix://"+socket), socket)
+	joinFails(t, e, good, replace("--node-name", "Not_A_Name"), "Not_A_Name")
+	eventually(t, "the token to expire", func() error {
+		if left := time.Until(expires); left > 0 {
+			return fmt.Errorf("%v left", left)
+		}
+		return nil
+	})
+	joinFails(t, e, short, nil, "token")
+
+	// None of the failures has used the good token up.
+	must(t, e.Join(t.Context(), good))
+	must(t, e.StartAgent(t.Context()))
+	must(t, e.WaitReady(t.Context(), patience))
+	// A joined machine does not join again by mistake.
+	again, err := theLab.CreateToken(t.Context())
+	must(t, err)
+	before := readFile(t, e.ConfigFile())
+	_, err = e.Run(t.Context(), e.JoinArgs(again)...)
+	fails(t, err, e.ConfigDir())
+	if readFile(t, e.ConfigFile()) != before {
+		t.Error("a second join has changed the configuration")
+	}
+}
+
+// failsSoon runs a daemon that must end by itself with one line.
+func failsSoon(t *testing.T, words []string, args ...string) {
+	t.Helper()
+	var errs strings.Builder
+	err := within(t, time.Minute, func(ctx context.Context) error {
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		cmd.Stderr = &errs
+		return cmd.Run()
+	})
+	fails(t, &lab.CommandError{Args: args, Err: err, Stderr: lastLine(errs.String())}, words...)
+}
+
+// lastLine leaves out what a daemon logs before it ends.
+func lastLine(s string) string {
+	lines := strings.Split(strings.TrimSpace(s), "\n")
+	return lines[len(lines)-1]
+}
+
+func TestAgentConfigErrors(t *testing.T) {
+	t.Parallel()
+	good := readFile(t, edge1.ConfigFile())
+	tests := []struct {
+		name, change string
+		words        []string
+	}{
+		{"unknown key", good + "colour: blue\n", []string{"colour"}},
+		{"other kind", strings.Replace(good, "EdgeAgentConfig", "Other", 1), []string{"kind"}},
+		{"not YAML", "{", []string{"edgeagent.yaml"}},
+		{"no certificate", strings.ReplaceAll(good, edge1.ConfigDir(), "/no/such/folder"), []string{"/no/such/folder"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "edgeagent.yaml")
+			must(t, os.WriteFile(file, []byte(tt.change), 0o600))
+			failsSoon(t, tt.words, theLab.Bin("edgeagent"), "--config", file, "--state-dir", t.TempDir())
+		})
+	}
+	t.Run("no file", func(t *testing.T) {
+		failsSoon(t, []string{"/no/such/file"}, theLab.Bin("edgeagent"), "--config", "/no/such/file")
+	})
+	t.Run("unknown flag", func(t *testing.T) {
+		failsSoon(t, []string{"--colour"}, theLab.Bin("edgeagent"), "--colour")
+	})
+}
+
+func TestProxyConfigErrors(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { _ = taken.Close() })
+	addr := taken.Addr().String()
+	base := func(flags ...string) []string {
+		return append([]string{
+			theLab.Bin("cloudproxy"), "--kubeconfig", theLab.Kubeconfig(), "--advertise-address", "127.0.0.1",
+			"--node-address", "127.0.0.1",
+		}, flags...)
+	}
+	free := "127.0.0.1:0"
+	tests := []struct {
+		name  string
+		words []string
+		args  []string
+	}{
+		{"tunnel's port taken", []string{addr, "in use"}, base("--listen", addr, "--kubelet-listen", free, "--admin-listen", free)},
+		{"kubelet's port taken", []string{addr, "in use"}, base("--listen", free, "--kubelet-listen", addr, "--admin-listen", free)},
+		{"admin's port taken", []string{addr, "in use"}, base("--listen", free, "--kubelet-listen", free, "--admin-listen", addr)},
+		{"no kubeconfig", []string{"/no/such/file"}, []string{theLab.Bin("cloudproxy"), "--kubeconfig", "/no/such/file"}},
+		{"bad address", []string{"--listen"}, base("--listen", "here")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) { failsSoon(t, tt.words, tt.args...) })
+	}
+}

@@ -1,0 +1,98 @@
+package e2e_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/skerry-io/skerry/tests/lab"
+)
+
+// What all tests share: a cluster, a proxy, and one edge that no test may break.
+var (
+	theLab   *lab.Lab
+	edge1    *lab.Edge
+	lastEdge atomic.Int64 // number of the edge made last
+)
+
+const (
+	// patience is for what takes seconds when all is well.
+	patience = 2 * time.Minute
+	// cleanupTime bounds what a test does after its end.
+	cleanupTime = 2 * time.Minute
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if os.Getenv("SKERRY_E2E") == "" {
+		fmt.Println("SKIP: the end-to-end tests need root and minutes; \"make e2e\" (SKERRY_E2E=1) runs them")
+		return
+	}
+	os.Exit(run(m))
+}
+
+// run brings the lab up, runs the tests and takes it down; logs stay.
+func run(m *testing.M) int {
+	ctx := context.Background()
+	level := slog.LevelInfo
+	if testing.Verbose() {
+		level = slog.LevelDebug
+	}
+	demo, err := filepath.Abs("../../.demo")
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	theLab, err = lab.New(lab.Config{
+		Dir: filepath.Join(demo, "e2e"), BinDir: filepath.Join(demo, "bin"), Name: "e2e", PortBase: 17443, Net: 30,
+		Manifests: clusterManifests(), Log: slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: level})),
+	})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer func() {
+		if os.Getenv("SKERRY_E2E_KEEP") != "" {
+			fmt.Printf("kept running: KUBECONFIG=%s\n", theLab.Kubeconfig())
+			return
+		}
+		if err := theLab.Down(context.Background()); err != nil {
+			fmt.Println("down:", err)
+		}
+	}()
+	if err := begin(ctx); err != nil {
+		fmt.Println("bring up the lab:", err)
+		return 1
+	}
+	code := m.Run()
+	if code != 0 {
+		fmt.Println("logs are in", theLab.Path("log"))
+	}
+	return code
+}
+
+func begin(ctx context.Context) error {
+	if err := theLab.Down(ctx); err != nil { // of a run that was killed
+		return err
+	}
+	if err := os.RemoveAll(theLab.Path("log")); err != nil {
+		return err
+	}
+	if err := theLab.Up(ctx); err != nil {
+		return err
+	}
+	var err error
+	if edge1, err = theLab.Edge("edge1", int(lastEdge.Add(1))); err != nil {
+		return err
+	}
+	if err := edge1.Up(ctx, "A"); err != nil {
+		return err
+	}
+	return edge1.WaitReady(ctx, patience)
+}
