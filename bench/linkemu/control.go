@@ -150,7 +150,7 @@ func (s *controlServer) rebind(args []string) error {
 // control is the client: it sends the words behind the socket's path.
 func control(ctx context.Context, args []string, stdout io.Writer) error {
 	if len(args) < 2 {
-		return errors.New("usage: linkemu ctl SOCKET WORD...")
+		return errors.New("want linkemu ctl SOCKET WORD")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -108,7 +108,7 @@ func TestRunBadFlags(t *testing.T) {
 		{"bad setting", []string{"-a", "x", "-b", "x", "-ctl", "y", "-set", "loss=9"}, "loss=9"},
 		{"long name", []string{"-a", "sixteen-letters-", "-b", "x", "-ctl", "y"}, "1 to 15 characters"},
 		{"no namespace", []string{"-a", "x@linkemu-not-there", "-b", "x", "-ctl", "y"}, "no such file"},
-		{"ctl without words", []string{"ctl"}, "usage"},
+		{"ctl without words", []string{"ctl"}, "want linkemu ctl"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -30,7 +30,7 @@ func TestEmulate(t *testing.T) {
 		}
 	}
 	ip("netns", "add", ns)
-	t.Cleanup(func() { _ = exec.CommandContext(context.Background(), "ip", "netns", "del", ns).Run() })
+	t.Cleanup(func() { _ = exec.CommandContext(context.WithoutCancel(t.Context()), "ip", "netns", "del", ns).Run() })
 
 	sock := filepath.Join(t.TempDir(), "ctl")
 	ctx, cancel := context.WithCancel(t.Context())

@@ -77,8 +77,8 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
-	for name, v := range map[string]string{"a": o.a, "b": o.b, "ctl": o.ctl} {
-		if v == "" {
+	for _, name := range []string{"a", "b", "ctl"} {
+		if fs.Lookup(name).Value.String() == "" {
 			return o, fmt.Errorf("flag -%s is required", name)
 		}
 	}

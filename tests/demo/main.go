@@ -29,9 +29,6 @@ func main() {
 	err := run(ctx, os.Args[1:], os.Stdout)
 	interrupted := ctx.Err() != nil
 	stop()
-	if errors.Is(err, flag.ErrHelp) {
-		return
-	}
 	if err != nil && interrupted {
 		err = errors.New("interrupted; \"make demo-down\" takes away what was started")
 	}
@@ -52,8 +49,12 @@ func run(ctx context.Context, args []string, out *os.File) error {
 	if args[0] == "up" {
 		fs.StringVar(&link, "link", "", "link profile none, A, B, C, D or E (default B on a new demo, else as it is)")
 	}
-	if err := fs.Parse(args[1:]); err != nil {
-		return err
+	fs.SetOutput(io.Discard) // the error says it all
+	if err := fs.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(out, usage)
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("%w; %s", err, usage)
 	}
 	if fs.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q; %s", fs.Arg(0), usage)

@@ -27,7 +27,7 @@ func newMachine(t *testing.T) *lab.Edge {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), cleanupTime)
 		defer cancel()
 		err := e.Down(ctx)
 		if _, kerr := theLab.Kubectl(ctx, "delete", "node", e.Name, "--ignore-not-found", "--wait=false"); err == nil {
@@ -58,7 +58,7 @@ func newNamespace(t *testing.T) string {
 	ns := fmt.Sprintf("e2e-%08x", rand.Uint32())
 	kubectl(t, "create", "namespace", ns)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), cleanupTime)
 		defer cancel()
 		if t.Failed() {
 			explain(ctx, t, ns)

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 
 // run brings the lab up, runs the tests and takes it down; logs stay.
 func run(m *testing.M) int {
-	ctx := context.Background()
+	ctx := context.Background() //nolint:forbidigo // TestMain makes the first context
 	level := slog.LevelInfo
 	if testing.Verbose() {
 		level = slog.LevelDebug
@@ -62,7 +62,7 @@ func run(m *testing.M) int {
 			fmt.Printf("kept running: KUBECONFIG=%s\n", theLab.Kubeconfig())
 			return
 		}
-		if err := theLab.Down(context.Background()); err != nil {
+		if err := theLab.Down(ctx); err != nil {
 			fmt.Println("down:", err)
 		}
 	}()

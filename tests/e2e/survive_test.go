@@ -56,7 +56,7 @@ func TestProxyKilled(t *testing.T) {
 func restoreProxy(t *testing.T) {
 	t.Helper()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), cleanupTime)
 		defer cancel()
 		if err := errors.Join(theLab.StartProxy(ctx), edge1.WaitReady(ctx, patience)); err != nil {
 			t.Error(err)

@@ -75,7 +75,7 @@ func (l *Lab) busyboxImage(ctx context.Context) (image, error) {
 		imageFile{path: "etc/passwd", mode: 0o644, data: []byte("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n")},
 		imageFile{path: "etc/group", mode: 0o644, data: []byte("root:x:0:\nnogroup:x:65534:\n")},
 	)
-	for _, name := range strings.Fields(applets) {
+	for name := range strings.FieldsSeq(applets) {
 		if name != "busybox" {
 			im.files = append(im.files, imageFile{path: "bin/" + name, target: "/bin/busybox"})
 		}

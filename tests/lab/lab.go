@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -119,6 +120,7 @@ func (l *Lab) Check() error {
 		}
 	}
 	if len(lacks) > 0 {
+		slices.Sort(lacks)
 		return errors.New("this machine lacks " + strings.Join(lacks, ", "))
 	}
 	return nil

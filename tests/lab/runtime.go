@@ -148,9 +148,9 @@ func (e *Edge) removePods(ctx context.Context) error {
 	defer cancel()
 	out, err := e.Ctr(ctx, "tasks", "ls", "-q")
 	if err != nil {
-		return nil //nolint:nilerr // it hangs or ends: the killing that follows does it
+		return nil // it hangs or ends: the killing that follows does it
 	}
-	for _, id := range strings.Fields(out) {
+	for id := range strings.FieldsSeq(out) {
 		if _, err := e.Ctr(ctx, "tasks", "rm", "--force", id); err != nil {
 			e.lab.log.Debug("task left for later", "id", id, "err", err)
 		}
