@@ -27,8 +27,9 @@ const (
 
 // ListenConfig is what Listen needs.
 type ListenConfig struct {
-	// PacketConn is the socket; nil means a UDP socket on Port of all addresses.
-	// The listener closes it.
+	// PacketConn is the socket; nil means a UDP socket on Port of all addresses. A
+	// *net.UDPConn is wrapped so that a lost route does not end sessions. The
+	// listener closes it.
 	PacketConn net.PacketConn
 	// Port is used without a PacketConn; zero means any.
 	Port int
@@ -82,6 +83,9 @@ func Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) {
 			return nil, fmt.Errorf("listen: %w", err)
 		}
 		cfg.PacketConn = pc
+	}
+	if udp, ok := cfg.PacketConn.(*net.UDPConn); ok {
+		cfg.PacketConn = &link.Socket{UDPConn: udp}
 	}
 	t, err := link.NewTransport(link.TransportConfig{
 		PacketConn:        cfg.PacketConn,

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
+	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/skerry-io/skerry/tunnel/wire"
@@ -148,6 +149,12 @@ func (p *Publisher) Run(ctx context.Context) error {
 
 // Ready is closed when the first lists are in memory.
 func (p *Publisher) Ready() <-chan struct{} { return p.ready }
+
+// Pod gives a pod as the watch last saw it; the caller must not change it. The
+// error is a NotFound API error. It is how package kubeletfront finds a pod's edge.
+func (p *Publisher) Pod(namespace, name string) (*corev1.Pod, error) {
+	return corelisters.NewPodLister(p.pods.GetIndexer()).Pods(namespace).Get(name)
+}
 
 // Serve works on one desired stream of the edge called node until it fails or
 // ctx ends, and closes conn.

@@ -59,6 +59,9 @@ func (e *OfflineError) Error() string {
 	return fmt.Sprintf("edge %s is not connected since %s", e.Node, e.Since.UTC().Format(time.RFC3339))
 }
 
+// Offline tells which edge, and since when; package kubeletfront asks for it.
+func (e *OfflineError) Offline() (node string, since time.Time) { return e.Node, e.Since }
+
 // Config is what New needs.
 type Config struct {
 	// Listener gives the sessions.

@@ -1,0 +1,63 @@
+package cloudproxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+)
+
+// listeners are the sockets of a Server, all opened before anything starts: a
+// port that is taken ends the start and leaves nothing behind.
+type listeners struct {
+	edges   net.PacketConn // QUIC
+	enroll  net.Listener   // TCP on the number of edges
+	kubelet net.Listener
+	admin   net.Listener
+}
+
+func listen(ctx context.Context, c *Config) (_ *listeners, err error) {
+	l := &listeners{}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	var lc net.ListenConfig
+	if l.enroll, err = lc.Listen(ctx, "tcp", c.Listen); err != nil {
+		return nil, listenError("listen", "TCP", c.Listen, err)
+	}
+	// A port of 0 was chosen by the kernel for TCP; UDP takes the same.
+	host, _, _ := net.SplitHostPort(c.Listen)
+	_, port, _ := net.SplitHostPort(l.enroll.Addr().String())
+	if l.edges, err = lc.ListenPacket(ctx, "udp", net.JoinHostPort(host, port)); err != nil {
+		return nil, listenError("listen", "UDP", c.Listen, err)
+	}
+	if l.kubelet, err = lc.Listen(ctx, "tcp", c.KubeletListen); err != nil {
+		return nil, listenError("kubelet-listen", "TCP", c.KubeletListen, err)
+	}
+	if l.admin, err = lc.Listen(ctx, "tcp", c.AdminListen); err != nil {
+		return nil, listenError("admin-listen", "TCP", c.AdminListen, err)
+	}
+	return l, nil
+}
+
+// close closes what is open; what was handed on and closed before does not mind.
+func (l *listeners) close() {
+	if l.edges != nil {
+		_ = l.edges.Close()
+	}
+	for _, ln := range []net.Listener{l.enroll, l.kubelet, l.admin} {
+		if ln != nil {
+			_ = ln.Close()
+		}
+	}
+}
+
+func listenError(flag, proto, addr string, err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("--%s: %s port of %s is taken by another process: stop that one or choose another port", flag, proto, addr)
+	}
+	return fmt.Errorf("--%s: %w", flag, err)
+}

@@ -1,0 +1,249 @@
+// Package cloudproxy is the cloud half: it holds the sessions of edges, is the
+// kubelet of each of them for kube-apiserver, tells them what to run, and writes
+// down what they report. Server builds the parts and runs them; DESIGN.md has
+// the flow. cmd/cloudproxy is its only user.
+package cloudproxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/skerry-io/skerry/certs"
+	"github.com/skerry-io/skerry/cloudproxy/admin"
+	"github.com/skerry-io/skerry/cloudproxy/desired"
+	"github.com/skerry-io/skerry/cloudproxy/enroll"
+	"github.com/skerry-io/skerry/cloudproxy/kubeletfront"
+	"github.com/skerry-io/skerry/cloudproxy/registry"
+	"github.com/skerry-io/skerry/cloudproxy/report"
+	"github.com/skerry-io/skerry/tunnel"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// prepareRetry is the pause between tries to reach the API server at the start.
+const prepareRetry = 2 * time.Second
+
+// Server is one cloud proxy.
+type Server struct {
+	cfg     Config
+	addr    addresses
+	log     *slog.Logger
+	metrics *prometheus.Registry
+	enroll  *enroll.Service
+	desired *desired.Publisher
+}
+
+// New checks cfg and builds the parts that need no connection.
+func New(cfg Config) (*Server, error) {
+	addr, err := cfg.fill()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, addr: addr, log: cfg.Log, metrics: prometheus.NewRegistry()}
+	for _, c := range []prometheus.Collector{
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	} {
+		if err := s.metrics.Register(c); err != nil {
+			return nil, fmt.Errorf("cloud proxy: register metrics: %w", err)
+		}
+	}
+	if s.desired, err = desired.New(desired.Config{Client: cfg.Client, Log: s.log}); err != nil {
+		return nil, err
+	}
+	s.enroll, err = enroll.New(enroll.Config{
+		Client:    cfg.Client,
+		Namespace: cfg.Namespace,
+		Advertise: addr.advertise,
+		Names:     []string{addr.node.Addr().String()},
+		Logger:    s.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Run opens the sockets, waits for the cluster, and serves until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	socks, err := listen(ctx, &s.cfg)
+	if err != nil {
+		return err
+	}
+	defer socks.close()
+	if err := s.prepare(ctx); err != nil {
+		return err
+	}
+	sessions, err := s.listenSessions(ctx, socks)
+	if err != nil {
+		return err
+	}
+	defer sessions.Close() //nolint:errcheck // the registry has closed it already, but for errors in between
+	reg, err := registry.New(registry.Config{Listener: sessions, Log: s.log, Registerer: s.metrics})
+	if err != nil {
+		return err
+	}
+	s.enroll.OnRevoked(func(node string) { reg.Close(node, wire.CodeRevoked, "the identity of "+node+" was revoked") })
+	parts, err := s.parts(reg, socks)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, run := range parts {
+		g.Go(func() error { return run(ctx) })
+	}
+	s.log.Info("cloud proxy is up", "version", s.cfg.Version, "cluster", s.enroll.Cluster(), "edges", s.cfg.Listen,
+		"kubelet", s.addr.node.String(), "admin", socks.admin.Addr().String())
+	err = g.Wait()
+	s.log.Info("cloud proxy has stopped")
+	return err
+}
+
+// prepare waits for an API server that answers: at the start of a whole cluster
+// it may come after us.
+func (s *Server) prepare(ctx context.Context) error {
+	for {
+		err := s.enroll.Prepare(ctx)
+		if err == nil {
+			return nil
+		}
+		s.log.Warn("cluster is not usable yet", "error", err, "retry_in", prepareRetry)
+		select {
+		case <-time.After(prepareRetry):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (s *Server) listenSessions(ctx context.Context, socks *listeners) (*tunnel.Listener, error) {
+	conf, err := certs.ServerTLS(certs.ServerConfig{
+		GetCertificate: s.enroll.GetCertificate,
+		ClientCAs:      s.enroll.CA().Pool(),
+		Cluster:        s.enroll.Cluster(),
+		NextProtos:     []string{tunnel.ALPN},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return tunnel.Listen(ctx, tunnel.ListenConfig{
+		PacketConn: socks.edges,
+		TLS:        conf,
+		Replica:    replicaName(),
+		// Here and not in TLS, so that the edge learns why.
+		Refuse: func(id certs.Identity, cert *x509.Certificate) (wire.Code, string) {
+			if s.enroll.Revoked(id, cert) {
+				return wire.CodeRevoked, "the identity of " + id.Node + " was revoked; it may join again with a new token"
+			}
+			return wire.CodeOK, ""
+		},
+		Log: s.log,
+	})
+}
+
+// parts builds what needs the registry and gives what Run has to run, all of it.
+func (s *Server) parts(reg *registry.Registry, socks *listeners) ([]func(context.Context) error, error) {
+	rep, err := report.New(report.Config{
+		Client:      s.cfg.Client,
+		Sessions:    reg,
+		NodeAddress: s.addr.node,
+		Log:         s.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	reg.Handle(wire.KindDesired, s.desired.Serve)
+	reg.Handle(wire.KindReport, rep.Serve)
+	front, err := kubeletfront.New(kubeletfront.Config{
+		Listener:    socks.kubelet,
+		Certificate: s.enroll.GetCertificate,
+		Client:      s.cfg.Client,
+		Pods:        s.desired,
+		Edges:       reg,
+		Log:         s.log,
+		Registerer:  s.metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	adm, err := admin.New(admin.Config{
+		Listener: socks.admin,
+		Gatherer: s.metrics,
+		Ready:    s.ready,
+		Edges:    func() []admin.Edge { return edges(reg) },
+		Log:      s.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []func(context.Context) error{
+		s.enroll.Run,
+		s.desired.Run,
+		reg.Run,
+		rep.Run,
+		front.Run,
+		adm.Run,
+		func(ctx context.Context) error { return s.serveEnroll(ctx, socks) },
+	}, nil
+}
+
+func (s *Server) ready() error {
+	select {
+	case <-s.desired.Ready():
+		return nil
+	default:
+		return errors.New("the first lists from kube-apiserver are not complete")
+	}
+}
+
+// serveEnroll answers machines that want to join, who have no certificate yet.
+func (s *Server) serveEnroll(ctx context.Context, socks *listeners) error {
+	srv := &http.Server{
+		Handler:           s.enroll.Handler(),
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: s.enroll.GetCertificate},
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       20 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		if err := srv.ServeTLS(socks.enroll, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve enrolment: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		return srv.Shutdown(stop)
+	})
+	return g.Wait()
+}
+
+// edges lists the sessions for operators.
+func edges(reg *registry.Registry) []admin.Edge {
+	var list []admin.Edge
+	for _, i := range reg.Sessions() {
+		list = append(list, admin.Edge{
+			Node:         i.Node,
+			AgentVersion: i.Hello.AgentVersion,
+			Remote:       i.Stats.RemoteAddr.String(),
+			Link:         i.Stats.Link,
+			Since:        i.Stats.Since,
+			RTT:          float64(i.Stats.RTT.Microseconds()) / 1000,
+		})
+	}
+	return list
+}
