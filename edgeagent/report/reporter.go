@@ -1,0 +1,204 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/skerry-io/skerry/edgeagent/store"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// Waits between streams that fail while the session lives. The session's own
+// backoff is the dialer's.
+const (
+	minWait = 500 * time.Millisecond
+	maxWait = 30 * time.Second
+)
+
+// Dialer opens streams to the cloud. Dial waits for a session until ctx ends.
+type Dialer interface {
+	Dial(ctx context.Context, kind wire.Kind) (net.Conn, error)
+}
+
+// Config is what a Reporter needs.
+type Config struct {
+	// Store, Dialer and Node.Name are required.
+	Store  *store.Store
+	Dialer Dialer
+	// Node says where the node's status comes from.
+	Node NodeConfig
+	// Log may be nil, which discards.
+	Log *slog.Logger
+}
+
+// Stats tells how far a Reporter is.
+type Stats struct {
+	// Sent counts reports written to streams, again ones included; Acked counts
+	// those that the cloud has written to the API.
+	Sent, Acked uint64
+	// Unacked is how many are on the way now.
+	Unacked int
+	// Failed counts reports that the store did not take.
+	Failed uint64
+	// Streams counts the streams that were opened.
+	Streams uint64
+}
+
+// Reporter is the edge's half of the report stream.
+type Reporter struct {
+	store  *store.Store
+	outbox *store.Outbox
+	dialer Dialer
+	log    *slog.Logger
+	node   *nodeReporter
+	events *events
+
+	mu    sync.Mutex // guards the following fields
+	stats Stats
+}
+
+// New checks cfg. Run does the work; reports are taken before it runs, too.
+func New(cfg Config) (*Reporter, error) {
+	if cfg.Store == nil || cfg.Dialer == nil {
+		return nil, errors.New("report config: Store and Dialer are required")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	node, err := cfg.Node.fill()
+	if err != nil {
+		return nil, err
+	}
+	r := &Reporter{
+		store:  cfg.Store,
+		outbox: cfg.Store.Outbox(),
+		dialer: cfg.Dialer,
+		log:    cfg.Log,
+		events: newEvents(node.Name),
+	}
+	r.node = &nodeReporter{cfg: node, put: r.putNode, log: cfg.Log, again: make(chan struct{}, 1)}
+	return r, nil
+}
+
+// Stats gives the counters.
+func (r *Reporter) Stats() Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stats
+}
+
+func (r *Reporter) update(f func(s *Stats)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f(&r.stats)
+}
+
+// PodStatus publishes a pod's status, in place of the one before if the cloud
+// has not had it yet. Only namespace, name, UID and status of pod count.
+func (r *Reporter) PodStatus(pod *corev1.Pod) {
+	slim := corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+		Status:     pod.Status,
+	}
+	value, err := slim.Marshal()
+	if err == nil {
+		_, err = r.outbox.PutKeyed(uint64(wire.SubjectPod), wire.ObjectKey(wire.ResourcePods, pod.Namespace, pod.Name), value)
+	}
+	r.note(err, "pod status", pod.Namespace, pod.Name)
+}
+
+// PodGone says that nothing is left of a pod that was to be deleted. For one name
+// there is one entry: a pod can only have a successor of its name when its own API
+// object is gone, so the older entry has no work left.
+func (r *Reporter) PodGone(namespace, name string, uid types.UID) {
+	_, err := r.outbox.PutKeyed(uint64(wire.SubjectPodGone), wire.ObjectKey(wire.ResourcePods, namespace, name), []byte(uid))
+	r.note(err, "pod gone", namespace, name)
+}
+
+// Event sends an event as it is. Namespace and name are required; the same name
+// again updates count, last time and message of the one in the API.
+func (r *Reporter) Event(ev *corev1.Event) {
+	var err error
+	if ev.Namespace == "" || ev.Name == "" {
+		err = errors.New("event without namespace or name")
+	}
+	var value []byte
+	if err == nil {
+		value, err = ev.Marshal()
+	}
+	if err == nil {
+		_, err = r.outbox.Append(uint64(wire.SubjectEvent), "events/"+ev.Namespace+"/"+ev.Name, value)
+	}
+	r.note(err, "event", ev.Namespace, ev.Name)
+}
+
+// PodEvent builds and sends an event about a pod, or about the part of it that
+// fieldPath names. Repetitions of one event are counted into it and sent again
+// at most every 30 seconds.
+func (r *Reporter) PodEvent(namespace, name string, uid types.UID, fieldPath, kind, reason, message string) {
+	ref := corev1.ObjectReference{
+		Kind: "Pod", APIVersion: "v1", Namespace: namespace, Name: name, UID: uid, FieldPath: fieldPath,
+	}
+	if ev := r.events.next(time.Now(), ref, kind, reason, message); ev != nil {
+		r.Event(ev)
+	}
+}
+
+func (r *Reporter) putNode(status *corev1.NodeStatus) error {
+	value, err := status.Marshal()
+	if err == nil {
+		_, err = r.outbox.PutKeyed(uint64(wire.SubjectNode), "", value)
+	}
+	return err
+}
+
+func (r *Reporter) note(err error, what, namespace, name string) {
+	if err == nil {
+		return
+	}
+	r.log.Error("report can't be stored", "what", what, "namespace", namespace, "name", name, "error", err)
+	r.update(func(s *Stats) { s.Failed++ })
+}
+
+// Run watches the node and keeps one report stream open, until ctx ends or the
+// store fails.
+func (r *Reporter) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { r.node.run(ctx) })
+	wait := minWait
+	for {
+		conn, err := r.dialer.Dial(ctx, wire.KindReport)
+		acked := r.Stats().Acked
+		if err == nil {
+			err = r.serve(ctx, conn)
+		}
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // told to stop, whatever the stream says about it
+		}
+		if failed := r.store.Err(); failed != nil {
+			return failed
+		}
+		if r.Stats().Acked > acked {
+			wait = minWait
+		}
+		r.log.Info("report stream ended", "error", err, "wait", wait)
+		select {
+		case <-time.After(wait/2 + rand.N(wait)):
+		case <-ctx.Done():
+			return nil
+		}
+		wait = min(2*wait, maxWait)
+	}
+}
