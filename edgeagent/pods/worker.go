@@ -289,7 +289,7 @@ func (w *worker) publish(d *decision) {
 // busy says whether the pod is likely to change soon: it is on its way to
 // somewhere, or its containers are there to end.
 func (w *worker) busy(d *decision) bool {
-	if len(d.actions) > 0 || d.ending && !w.mem.released.done {
+	if len(d.actions) > 0 || d.ending && !w.mem.released.done && !w.mem.cleaned.done {
 		return true
 	}
 	for _, o := range w.mem.ops {
