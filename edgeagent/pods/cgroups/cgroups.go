@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -29,6 +30,7 @@ type Limits struct {
 type Tree struct {
 	unified string   // v2 mount, or empty
 	v1      []string // one mount per v1 hierarchy
+	hybrid  string   // v2 mount beside v1, where runc makes groups without limits
 }
 
 // Open finds the control groups mounted at mount, usually /sys/fs/cgroup.
@@ -43,9 +45,12 @@ func Open(mount string) (*Tree, error) {
 	t := &Tree{}
 	for _, e := range entries {
 		dir := filepath.Join(mount, e.Name())
-		// Aliases such as cpu -> cpu,cpuacct are symbolic links. "unified" is the v2
-		// half of a hybrid setup, which v1 runtimes leave alone.
-		if !e.IsDir() || e.Name() == "unified" {
+		// Aliases such as cpu -> cpu,cpuacct are symbolic links.
+		if !e.IsDir() {
+			continue
+		}
+		if e.Name() == "unified" {
+			t.hybrid = dir
 			continue
 		}
 		if _, err := os.Stat(filepath.Join(dir, "cgroup.procs")); err == nil {
@@ -80,12 +85,8 @@ func (t *Tree) Ensure(path string, l Limits) error {
 // Remove removes the group at path with all groups below it. It fails while a
 // process is in one of them.
 func (t *Tree) Remove(path string) error {
-	roots := t.v1
-	if t.Unified() {
-		roots = []string{t.unified}
-	}
 	var errs []error
-	for _, r := range roots {
+	for _, r := range t.roots() {
 		errs = append(errs, removeTree(filepath.Join(r, path)))
 	}
 	return errors.Join(errs...)
@@ -93,13 +94,9 @@ func (t *Tree) Remove(path string) error {
 
 // Children lists the names of the groups directly below path.
 func (t *Tree) Children(path string) ([]string, error) {
-	roots := t.v1
-	if t.Unified() {
-		roots = []string{t.unified}
-	}
 	seen := map[string]bool{}
 	var out []string
-	for _, r := range roots {
+	for _, r := range t.roots() {
 		entries, err := os.ReadDir(filepath.Join(r, path))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -115,6 +112,18 @@ func (t *Tree) Children(path string) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// roots are all places where a group may have been made.
+func (t *Tree) roots() []string {
+	switch {
+	case t.Unified():
+		return []string{t.unified}
+	case t.hybrid != "":
+		return append(slices.Clip(t.v1), t.hybrid)
+	default:
+		return t.v1
+	}
 }
 
 // mkdirV1 makes path below one hierarchy. A new cpuset group has no CPUs and no
