@@ -287,6 +287,25 @@ func TestListenerCloseTellsEdges(t *testing.T) {
 	})
 }
 
+// An edge need not wait for silence when the proxy that held its session was
+// killed and has started again.
+func TestRestartedCloudIsNoticedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		_, edge := n.Pair("edge-1")
+		time.Sleep(time.Minute)
+		n.Restart()
+		start := time.Now()
+		edge.Check()
+		<-edge.Done()
+		if got := time.Since(start); got != rtt {
+			t.Errorf("noticed after %v, want %v", got, rtt)
+		}
+		wantSessionError(t, edge.Err(), wire.CodeGoingAway, true)
+		n.Pair("edge-1")
+	})
+}
+
 func TestBytesSurviveBurstsOfLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := tunneltest.New(t, tunneltest.Options{RTT: rtt, Loss: 0.05, Burst: 3, Seed: 3})
@@ -324,4 +343,3 @@ func send(t *testing.T, c *link.Conn, b []byte) *link.Stream {
 	}
 	return st
 }
-

@@ -170,6 +170,9 @@ func TestNewestSessionWins(t *testing.T) {
 					}
 					<-first.Done()
 					err = first.Err()
+				} else if err == nil { // refused after Welcome
+					<-second.Done()
+					err = second.Err()
 				}
 				var serr *tunnel.SessionError
 				if !errors.As(err, &serr) || serr.Code != wire.CodeReplaced || !serr.Remote {

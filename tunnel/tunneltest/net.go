@@ -31,15 +31,16 @@ type Options struct {
 
 // Net is one cloud and any number of edges.
 type Net struct {
-	tb       testing.TB
-	rtt      time.Duration
-	ca       *authority
-	router   router
-	cloud    *net.UDPAddr
-	listener *tunnel.Listener
+	tb     testing.TB
+	rtt    time.Duration
+	ca     *authority
+	router router
+	cloud  *net.UDPAddr
+	cfg    tunnel.ListenConfig
 
-	mu    sync.Mutex // guards the following fields
-	edges int
+	mu       sync.Mutex // guards the following fields
+	listener *tunnel.Listener
+	edges    int
 }
 
 // New starts the cloud's listener. Everything is closed at the end of the test.
@@ -52,16 +53,19 @@ func New(tb testing.TB, opt Options) *Net {
 	n.router.bad = make(map[string]bool)
 	n.router.random = rand.New(rand.NewPCG(opt.Seed, 1))
 	n.router.loss, n.router.burst = opt.Loss, opt.Burst
-	cfg := tunnel.ListenConfig{PacketConn: n.endpoint(n.cloud), TLS: n.ca.serverTLS(tb), Replica: "cloud-0"}
+	n.cfg = tunnel.ListenConfig{
+		PacketConn: n.endpoint(n.cloud), TLS: n.ca.serverTLS(tb), Replica: "cloud-0",
+		StatelessResetKey: [32]byte{1}, TokenKey: [32]byte{2},
+	}
 	if opt.Listen != nil {
-		opt.Listen(&cfg)
+		opt.Listen(&n.cfg)
 	}
 	var err error
-	if n.listener, err = tunnel.Listen(tb.Context(), cfg); err != nil {
+	if n.listener, err = tunnel.Listen(tb.Context(), n.cfg); err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		if err := n.listener.Close(); err != nil {
+		if err := n.Listener().Close(); err != nil {
 			tb.Errorf("close the cloud's listener: %v", err)
 		}
 	})
@@ -69,7 +73,30 @@ func New(tb testing.TB, opt Options) *Net {
 }
 
 // Listener is the cloud's.
-func (n *Net) Listener() *tunnel.Listener { return n.listener }
+func (n *Net) Listener() *tunnel.Listener {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.listener
+}
+
+// Restart kills the cloud's listener without a word to the edges, and starts
+// another with the same configuration in its place.
+func (n *Net) Restart() {
+	n.tb.Helper()
+	n.Outage(true)
+	if err := n.Listener().Close(); err != nil {
+		n.tb.Errorf("close the cloud's listener: %v", err)
+	}
+	n.Outage(false)
+	n.cfg.PacketConn = n.endpoint(n.cloud)
+	l, err := tunnel.Listen(context.WithoutCancel(n.tb.Context()), n.cfg)
+	if err != nil {
+		n.tb.Fatal(err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.listener = l
+}
 
 // Loss sets the share of packets lost from now on, each way; 1 is an outage.
 func (n *Net) Loss(share float64) {
@@ -124,7 +151,7 @@ func (n *Net) Pair(node string) (cloud, edge *tunnel.Session) {
 	if err != nil {
 		n.tb.Fatal(err)
 	}
-	if cloud, err = n.listener.Accept(n.tb.Context()); err != nil {
+	if cloud, err = n.Listener().Accept(n.tb.Context()); err != nil {
 		n.tb.Fatal(err)
 	}
 	return cloud, edge
