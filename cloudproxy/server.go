@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skerry-io/skerry/certs"
 	"github.com/skerry-io/skerry/cloudproxy/admin"
@@ -151,10 +152,15 @@ func (s *Server) listenSessions(ctx context.Context, socks *listeners) (*tunnel.
 
 // parts builds what needs the registry and gives what Run has to run, all of it.
 func (s *Server) parts(reg *registry.Registry, socks *listeners) ([]func(context.Context) error, error) {
-	rep, err := report.New(report.Config{
+	rep, err := report.New(report.Config{Client: s.cfg.Client, Pod: s.cachedPod, Log: s.log})
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := report.NewNodes(report.NodesConfig{
 		Client:      s.cfg.Client,
-		Sessions:    reg,
-		NodeAddress: s.addr.node,
+		Sessions:    sessions{reg},
+		Addresses:   report.ProxyAddresses(s.addr.node.Addr().String()),
+		KubeletPort: int32(s.addr.node.Port()),
 		Log:         s.log,
 	})
 	if err != nil {
@@ -188,7 +194,7 @@ func (s *Server) parts(reg *registry.Registry, socks *listeners) ([]func(context
 		s.enroll.Run,
 		s.desired.Run,
 		reg.Run,
-		rep.Run,
+		nodes.Run,
 		front.Run,
 		adm.Run,
 		func(ctx context.Context) error { return s.serveEnroll(ctx, socks) },
@@ -230,6 +236,27 @@ func (s *Server) serveEnroll(ctx context.Context, socks *listeners) error {
 		return srv.Shutdown(stop)
 	})
 	return g.Wait()
+}
+
+// cachedPod gives a pod as the watch last saw it, or nil.
+func (s *Server) cachedPod(namespace, name string) *corev1.Pod {
+	pod, err := s.desired.Pod(namespace, name)
+	if err != nil {
+		return nil // the only error of a cache is that it is not there
+	}
+	return pod
+}
+
+// sessions shows the registry's sessions to package report.
+type sessions struct{ *registry.Registry }
+
+// Sessions implements report.Sessions.
+func (s sessions) Sessions() []report.Session {
+	var list []report.Session
+	for _, i := range s.Registry.Sessions() {
+		list = append(list, report.Session{Node: i.Node, Hello: i.Hello, Since: i.Stats.Since})
+	}
+	return list
 }
 
 // edges lists the sessions for operators.

@@ -109,7 +109,7 @@ func (a *Agent) connectRuntime(ctx context.Context) (*cri.Client, string, error)
 	if err != nil {
 		return nil, "", errors.Join(err, client.Close())
 	}
-	return client, v.RuntimeName + "://" + v.RuntimeVersion, nil
+	return client, v.Name + "://" + v.Version, nil
 }
 
 // serve builds the parts on top of an open store and runs them.
@@ -242,7 +242,7 @@ func runtimeVersion(ctx context.Context, client *cri.Client) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return v.RuntimeName + "://" + v.RuntimeVersion, nil
+	return v.Name + "://" + v.Version, nil
 }
 
 // podEvents hands the pod workers' events to the outbox.
