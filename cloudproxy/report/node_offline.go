@@ -1,0 +1,113 @@
+package report
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// offline marks the Node of an edge that has no session, once the grace is over
+// and no other replica has renewed its lease.
+func (n *Nodes) offline(ctx context.Context, name string, st nodeState) (time.Duration, error) {
+	node, err := n.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && !owned(node) {
+		n.forget(name)
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("get node: %w", err)
+	}
+	if wait := time.Until(st.lost.Add(st.grace)); wait > 0 {
+		return wait, nil
+	}
+	renewed, err := n.renewedAt(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	if renewed.After(st.lost) {
+		// Another replica has the session. It marks the Node when it loses it; this
+		// one looks again in case that replica is lost itself.
+		n.change(name, func(st *nodeState) { st.lost, st.grace = renewed, leaseSeconds*time.Second })
+		return leaseSeconds * time.Second, nil
+	}
+	since := st.lost
+	if st.grace == startGrace && !renewed.IsZero() {
+		since = renewed
+	}
+	status := node.Status.DeepCopy()
+	ready := findNodeCondition(status, corev1.NodeReady)
+	if ready != nil && ready.Reason == reasonOffline {
+		return 0, nil
+	}
+	now := metav1.Now()
+	// Unknown and not False: the edge may be running on its own.
+	setNodeCondition(status, corev1.NodeCondition{
+		Type: corev1.NodeReady, Status: corev1.ConditionUnknown, Reason: reasonOffline,
+		Message:           "no session since " + since.UTC().Format(time.RFC3339),
+		LastHeartbeatTime: now, LastTransitionTime: now,
+	})
+	if err := patchNodeStatus(ctx, n.client, node, status, node.ResourceVersion); err != nil {
+		return 0, err
+	}
+	n.log.Info("edge is offline", "edge", name, "since", since)
+	return 0, nil
+}
+
+// forget drops what is known of an edge that has neither Node nor session.
+func (n *Nodes) forget(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if st := n.states[name]; st != nil && st.session == nil {
+		delete(n.states, name)
+	}
+}
+
+func (n *Nodes) renewedAt(ctx context.Context, node string) (time.Time, error) {
+	lease, err := n.client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, node, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("get lease: %w", err)
+	}
+	if lease.Spec.RenewTime == nil {
+		return time.Time{}, nil
+	}
+	return lease.Spec.RenewTime.Time, nil
+}
+
+// renew renews the edge's lease in one request, or makes it.
+func (n *Nodes) renew(ctx context.Context, node *corev1.Node) error {
+	leases := n.client.CoordinationV1().Leases(corev1.NamespaceNodeLease)
+	now := metav1.NowMicro()
+	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"renewTime": now}})
+	if err != nil {
+		return fmt.Errorf("encode patch: %w", err)
+	}
+	_, err = leases.Patch(ctx, node.Name, types.MergePatchType, patch, metav1.PatchOptions{})
+	if err == nil {
+		return nil
+	}
+	if !apierrors.IsNotFound(err) {
+		return fmt.Errorf("renew lease: %w", err)
+	}
+	seconds := int32(leaseSeconds)
+	_, err = leases.Create(ctx, &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: corev1.NamespaceNodeLease, Name: node.Name,
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}},
+		},
+		Spec: coordinationv1.LeaseSpec{HolderIdentity: &node.Name, LeaseDurationSeconds: &seconds, RenewTime: &now},
+	}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("create lease: %w", err)
+	}
+	return nil
+}

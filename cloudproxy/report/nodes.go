@@ -1,0 +1,250 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	coreinformers "k8s.io/client-go/informers/core/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+const (
+	// leaseInterval and leaseSeconds are a kubelet's.
+	leaseInterval = 10 * time.Second
+	leaseSeconds  = 40
+	// startGrace is how long a proxy that has just started waits for edges to come
+	// back, and for other replicas to renew the leases of those that are theirs.
+	startGrace = 2*leaseInterval + 5*time.Second
+	// refusedRetry is how often a Node that is not ours is looked at again.
+	refusedRetry = 5 * time.Minute
+)
+
+// Session is one connected edge.
+type Session struct {
+	Node  string
+	Hello wire.Hello
+	Since time.Time
+}
+
+// Sessions knows which edges are connected to this replica.
+type Sessions interface {
+	// Sessions gives them all, in any order.
+	Sessions() []Session
+	// Changed has a value when that may have changed since it was last received from.
+	Changed() <-chan struct{}
+}
+
+// NodesConfig is what Nodes needs.
+type NodesConfig struct {
+	// Client needs get, list, watch, create and patch on nodes, patch on
+	// nodes/status, get, create and patch on leases in kube-node-lease, list on
+	// pods, patch on pods/status, and create on events.
+	Client kubernetes.Interface
+	// Sessions is required.
+	Sessions Sessions
+	// Addresses are those of the proxy, by which kube-apiserver reaches edges.
+	Addresses []corev1.NodeAddress
+	// KubeletPort is the port beside them.
+	KubeletPort int32
+	// Grace is how long a session may be gone before its Node is marked; zero means
+	// ten seconds, so that an edge that dials again is not noticed.
+	Grace time.Duration
+	// Workers bounds the requests under way; zero means 8.
+	Workers int
+	// Log may be nil, which discards.
+	Log *slog.Logger
+}
+
+// Nodes keeps the Node objects and leases of edges.
+type Nodes struct {
+	cfg      NodesConfig
+	client   kubernetes.Interface
+	log      *slog.Logger
+	informer cache.SharedIndexInformer
+	queue    workqueue.TypedDelayingInterface[string]
+
+	mu     sync.Mutex // guards the following fields
+	states map[string]*nodeState
+}
+
+// nodeState is what is known of an edge beyond the API.
+type nodeState struct {
+	session *Session
+	lost    time.Time // when the last session ended; zero while there is one
+	grace   time.Duration
+	renewed time.Time // last renewal of the lease
+	repairs int       // how often pods are yet to be looked at after a return
+	refused bool      // its Node is not ours, and was complained about
+}
+
+// NewNodes checks cfg.
+func NewNodes(cfg NodesConfig) (*Nodes, error) {
+	if cfg.Client == nil || cfg.Sessions == nil {
+		return nil, errors.New("nodes config: Client and Sessions are required")
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = 10 * time.Second
+	}
+	if cfg.Workers == 0 {
+		cfg.Workers = 8
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Nodes{
+		cfg: cfg, client: cfg.Client, log: cfg.Log,
+		informer: coreinformers.NewFilteredNodeInformer(cfg.Client, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
+			o.LabelSelector = LabelEdge + "=true"
+		}),
+		states: make(map[string]*nodeState),
+	}, nil
+}
+
+// Run keeps Nodes until ctx ends.
+func (n *Nodes) Run(ctx context.Context) error {
+	n.queue = workqueue.NewTypedDelayingQueue[string]()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer n.queue.ShutDown()
+	started := time.Now()
+	if _, err := n.informer.AddEventHandler(n.handler(started)); err != nil {
+		return err
+	}
+	wg.Go(func() { n.informer.RunWithContext(ctx) })
+	select {
+	case <-n.informer.HasSyncedChecker().Done():
+	case <-ctx.Done():
+		return nil
+	}
+	for range n.cfg.Workers {
+		wg.Go(func() { n.work(ctx) })
+	}
+	for {
+		n.note(time.Now())
+		select {
+		case <-n.cfg.Sessions.Changed():
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// handler looks at Nodes that appear, at the start above all, and at those that
+// are deleted while their edge is connected.
+func (n *Nodes) handler(started time.Time) cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{
+		AddFunc: func(o any) {
+			node, ok := o.(*corev1.Node)
+			if !ok || !owned(node) {
+				return
+			}
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			if n.states[node.Name] == nil {
+				n.states[node.Name] = &nodeState{lost: started, grace: startGrace}
+			}
+			n.queue.Add(node.Name)
+		},
+		DeleteFunc: func(o any) {
+			if d, ok := o.(cache.DeletedFinalStateUnknown); ok {
+				o = d.Obj
+			}
+			if node, ok := o.(*corev1.Node); ok {
+				n.queue.Add(node.Name)
+			}
+		},
+	}
+}
+
+// note compares the sessions with those known.
+func (n *Nodes) note(now time.Time) {
+	sessions := make(map[string]Session)
+	for _, s := range n.cfg.Sessions.Sessions() {
+		sessions[s.Node] = s
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for node, s := range sessions {
+		st := n.states[node]
+		if st == nil {
+			st = &nodeState{}
+			n.states[node] = st
+		}
+		if st.session == nil || !st.session.Since.Equal(s.Since) {
+			st.session, st.lost, st.refused = &s, time.Time{}, false
+			n.queue.Add(node)
+		}
+	}
+	for node, st := range n.states {
+		if _, ok := sessions[node]; !ok && st.session != nil {
+			st.session, st.lost, st.grace = nil, now, n.cfg.Grace
+			n.queue.Add(node)
+		}
+	}
+}
+
+func (n *Nodes) work(ctx context.Context) {
+	for {
+		node, shutdown := n.queue.Get()
+		if shutdown {
+			return
+		}
+		next, err := n.reconcile(ctx, node)
+		if err != nil {
+			if ctx.Err() == nil {
+				n.log.Warn("node can't be brought up to date", "edge", node, "error", err)
+			}
+			next = jitter(leaseInterval / 2)
+		}
+		if next > 0 && ctx.Err() == nil {
+			n.queue.AddAfter(node, next)
+		}
+		n.queue.Done(node)
+	}
+}
+
+// jitter spreads d by a tenth both ways: edges that came together must not stay
+// in step.
+func jitter(d time.Duration) time.Duration { return d - d/10 + rand.N(d/5) }
+
+// state gives a copy of what is known of an edge.
+func (n *Nodes) state(node string) (nodeState, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	st := n.states[node]
+	if st == nil {
+		return nodeState{}, false
+	}
+	return *st, true
+}
+
+func (n *Nodes) change(node string, f func(st *nodeState)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if st := n.states[node]; st != nil {
+		f(st)
+	}
+}
+
+// reconcile brings one Node up to date and says when to look again, zero for
+// never.
+func (n *Nodes) reconcile(ctx context.Context, node string) (time.Duration, error) {
+	st, ok := n.state(node)
+	if !ok {
+		return 0, nil
+	}
+	if st.session != nil {
+		return n.online(ctx, node, st)
+	}
+	return n.offline(ctx, node, st)
+}

@@ -1,0 +1,290 @@
+package report
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+type fakeSessions struct {
+	changed chan struct{}
+
+	mu  sync.Mutex // guards the following fields
+	all map[string]Session
+}
+
+func newSessions() *fakeSessions {
+	return &fakeSessions{changed: make(chan struct{}, 1), all: make(map[string]Session)}
+}
+
+func (s *fakeSessions) Sessions() []Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []Session
+	for _, one := range s.all {
+		all = append(all, one)
+	}
+	return all
+}
+
+func (s *fakeSessions) Changed() <-chan struct{} { return s.changed }
+
+func (s *fakeSessions) ring() {
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (s *fakeSessions) connect(node string) {
+	s.mu.Lock()
+	s.all[node] = Session{Node: node, Since: time.Now(), Hello: wire.Hello{
+		OS: "linux", Arch: "arm64",
+		Labels: []string{"site=oslo", "node-role.kubernetes.io/control-plane=", "bad", "topology.kubernetes.io/zone=z1"},
+	}}
+	s.mu.Unlock()
+	s.ring()
+}
+
+func (s *fakeSessions) lose(node string) {
+	s.mu.Lock()
+	delete(s.all, node)
+	s.mu.Unlock()
+	s.ring()
+}
+
+func wait(d time.Duration) { <-time.After(d) }
+
+type nodesTest struct {
+	testing.TB
+	client   *fake.Clientset
+	sessions *fakeSessions
+	start    func()
+	stop     func()
+}
+
+func runNodes(t *testing.T, f func(ctx context.Context, n *nodesTest)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		n := &nodesTest{TB: t, client: fake.NewClientset(), sessions: newSessions()}
+		n.start = func() {
+			nodes, err := NewNodes(NodesConfig{
+				Client: n.client, Sessions: n.sessions, KubeletPort: 10250,
+				Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}, {Type: corev1.NodeHostName, Address: "192.0.2.1"}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				if err := nodes.Run(ctx); err != nil {
+					t.Errorf("Run: %v", err)
+				}
+			}()
+			synctest.Wait()
+			n.stop = func() { cancel(); <-done }
+		}
+		n.start()
+		f(t.Context(), n)
+		n.stop()
+	})
+}
+
+func (n *nodesTest) node(ctx context.Context, name string) *corev1.Node {
+	n.Helper()
+	node, err := n.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		n.Fatal(err)
+	}
+	return node
+}
+
+func (n *nodesTest) wantReady(ctx context.Context, status corev1.ConditionStatus, reason string) *corev1.NodeCondition {
+	n.Helper()
+	c := findNodeCondition(&n.node(ctx, "e1").Status, corev1.NodeReady)
+	if c == nil || c.Status != status || c.Reason != reason {
+		n.Errorf("Ready = %+v, want %s %s", c, status, reason)
+	}
+	return c
+}
+
+func (n *nodesTest) renewed(ctx context.Context) time.Time {
+	n.Helper()
+	l, err := n.client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, "e1", metav1.GetOptions{})
+	if err != nil {
+		n.Fatal(err)
+	}
+	return l.Spec.RenewTime.Time
+}
+
+func TestNodeFollowsSession(t *testing.T) {
+	runNodes(t, func(ctx context.Context, n *nodesTest) {
+		n.sessions.connect("e1")
+		wait(time.Second)
+		node := n.node(ctx, "e1")
+		for k, v := range map[string]string{
+			"kubernetes.io/os": "linux", "kubernetes.io/arch": "arm64", "kubernetes.io/hostname": "e1",
+			"node-role.kubernetes.io/edge": "", "skerry.io/edge": "true", "site": "oslo", "topology.kubernetes.io/zone": "z1",
+		} {
+			if got, ok := node.Labels[k]; !ok || got != v {
+				t.Errorf("label %s = %q, want %q", k, got, v)
+			}
+		}
+		if _, ok := node.Labels["node-role.kubernetes.io/control-plane"]; ok {
+			t.Error("an edge gave itself a role")
+		}
+		if node.Status.DaemonEndpoints.KubeletEndpoint.Port != 10250 || len(node.Status.Addresses) != 2 || node.Status.Addresses[0].Address != "192.0.2.1" {
+			t.Errorf("status: %+v", node.Status)
+		}
+		n.wantReady(ctx, corev1.ConditionTrue, "EdgeConnected")
+
+		wait(5 * time.Minute)
+		if age := time.Since(n.renewed(ctx)); age > 12*time.Second {
+			t.Errorf("lease was renewed %v ago", age)
+		}
+
+		// A short loss is not noticed.
+		n.sessions.lose("e1")
+		wait(9 * time.Second)
+		n.wantReady(ctx, corev1.ConditionTrue, "EdgeConnected")
+		n.sessions.connect("e1")
+		wait(time.Minute)
+		n.wantReady(ctx, corev1.ConditionTrue, "EdgeConnected")
+
+		n.sessions.lose("e1")
+		lost := time.Now()
+		wait(10*time.Second + 100*time.Millisecond)
+		c := n.wantReady(ctx, corev1.ConditionUnknown, "EdgeOffline")
+		if want := "no session since " + lost.UTC().Format(time.RFC3339); c.Message != want {
+			t.Errorf("message %q, want %q", c.Message, want)
+		}
+		renewed := n.renewed(ctx)
+		wait(time.Hour)
+		if !n.renewed(ctx).Equal(renewed) {
+			t.Error("lease of an absent edge was renewed")
+		}
+		n.sessions.connect("e1")
+		wait(100 * time.Millisecond)
+		n.wantReady(ctx, corev1.ConditionTrue, "EdgeConnected")
+	})
+}
+
+func TestDeletedNodeIsMadeAgain(t *testing.T) {
+	runNodes(t, func(ctx context.Context, n *nodesTest) {
+		n.sessions.connect("e1")
+		wait(time.Second)
+		if err := n.client.CoreV1().Nodes().Delete(ctx, "e1", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Second)
+		n.wantReady(ctx, corev1.ConditionTrue, "EdgeConnected")
+	})
+}
+
+func TestForeignNodeIsLeftAlone(t *testing.T) {
+	runNodes(t, func(ctx context.Context, n *nodesTest) {
+		if _, err := n.client.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "e1"}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		n.sessions.connect("e1")
+		wait(time.Hour)
+		node := n.node(ctx, "e1")
+		if len(node.Labels) != 0 || len(node.Status.Conditions) != 0 {
+			t.Errorf("node of somebody else was changed: %+v", node)
+		}
+		events, err := n.client.CoreV1().Events("default").List(ctx, metav1.ListOptions{})
+		if err != nil || len(events.Items) != 1 || events.Items[0].Reason != "NodeNotAdopted" {
+			t.Errorf("events: %+v, %v", events, err)
+		}
+		if _, err := n.client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, "e1", metav1.GetOptions{}); err == nil {
+			t.Error("lease was made for a node of somebody else")
+		}
+	})
+}
+
+func TestRestartedProxyMarksAbsentEdges(t *testing.T) {
+	runNodes(t, func(ctx context.Context, n *nodesTest) {
+		n.sessions.connect("e1")
+		wait(time.Minute)
+		n.stop()
+		n.sessions.lose("e1")
+		last := n.renewed(ctx)
+		n.start()
+		wait(24 * time.Second)
+		n.wantReady(ctx, corev1.ConditionTrue, "EdgeConnected")
+		wait(2 * time.Second)
+		c := n.wantReady(ctx, corev1.ConditionUnknown, "EdgeOffline")
+		if !strings.HasSuffix(c.Message, last.UTC().Format(time.RFC3339)) {
+			t.Errorf("message %q, want the last renewal %v", c.Message, last)
+		}
+	})
+}
+
+func TestEdgeOfAnotherReplicaIsNotMarked(t *testing.T) {
+	runNodes(t, func(ctx context.Context, n *nodesTest) {
+		n.sessions.connect("e1")
+		wait(time.Minute)
+		n.sessions.lose("e1")
+		leases := n.client.CoordinationV1().Leases(corev1.NamespaceNodeLease)
+		for range 10 {
+			wait(10 * time.Second)
+			l, err := leases.Get(ctx, "e1", metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			now := metav1.NowMicro()
+			l.Spec.RenewTime = &now
+			if _, err := leases.Update(ctx, l, metav1.UpdateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			n.wantReady(ctx, corev1.ConditionTrue, "EdgeConnected")
+		}
+		// The other replica dies.
+		wait(2 * time.Minute)
+		n.wantReady(ctx, corev1.ConditionUnknown, "EdgeOffline")
+	})
+}
+
+func TestPodsAreReadyAgainAfterReturn(t *testing.T) {
+	runNodes(t, func(ctx context.Context, n *nodesTest) {
+		n.sessions.connect("e1")
+		wait(time.Second)
+		pods := n.client.CoreV1().Pods("default")
+		for name, containers := range map[string]corev1.ConditionStatus{"well": corev1.ConditionTrue, "ill": corev1.ConditionFalse} {
+			pod := &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}, Spec: corev1.PodSpec{NodeName: "e1"},
+				Status: corev1.PodStatus{Conditions: []corev1.PodCondition{
+					{Type: corev1.ContainersReady, Status: containers},
+					{Type: corev1.PodReady, Status: corev1.ConditionFalse}, // as the node controller leaves it
+				}},
+			}
+			if _, err := pods.Create(ctx, pod, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.sessions.lose("e1")
+		wait(time.Minute)
+		n.sessions.connect("e1")
+		wait(time.Minute)
+		for name, want := range map[string]corev1.ConditionStatus{"well": corev1.ConditionTrue, "ill": corev1.ConditionFalse} {
+			pod, err := pods.Get(ctx, name, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := findPodCondition(pod.Status.Conditions, corev1.PodReady).Status; got != want {
+				t.Errorf("pod %s: Ready = %s, want %s", name, got, want)
+			}
+		}
+	})
+}
