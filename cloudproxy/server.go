@@ -157,9 +157,12 @@ func (s *Server) parts(reg *registry.Registry, socks *listeners) ([]func(context
 		return nil, err
 	}
 	nodes, err := report.NewNodes(report.NodesConfig{
-		Client:      s.cfg.Client,
-		Sessions:    sessions{reg},
-		Addresses:   report.ProxyAddresses(s.addr.node.Addr().String()),
+		Client:   s.cfg.Client,
+		Sessions: sessions{reg},
+		Addresses: []corev1.NodeAddress{
+			{Type: corev1.NodeInternalIP, Address: s.addr.node.Addr().String()},
+			{Type: corev1.NodeHostName, Address: s.addr.node.Addr().String()},
+		},
 		KubeletPort: int32(s.addr.node.Port()),
 		Log:         s.log,
 	})

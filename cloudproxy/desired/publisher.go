@@ -273,8 +273,3 @@ func (p *Publisher) Edges() []EdgeStatus {
 	slices.SortFunc(all, func(a, b EdgeStatus) int { return strings.Compare(a.Node, b.Node) })
 	return all
 }
-
-// Pod gives a pod from the cache, or nil. It must not be changed.
-func (p *Publisher) Pod(namespace, name string) *corev1.Pod {
-	return cached[*corev1.Pod](p.pods, namespace, name)
-}

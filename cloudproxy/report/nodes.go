@@ -40,7 +40,8 @@ type Session struct {
 type Sessions interface {
 	// Sessions gives them all, in any order.
 	Sessions() []Session
-	// Changed has a value when that may have changed since it was last received from.
+	// Changed gives a channel that has a value, or is closed, when that has changed
+	// since the call.
 	Changed() <-chan struct{}
 }
 
@@ -130,9 +131,10 @@ func (n *Nodes) Run(ctx context.Context) error {
 		wg.Go(func() { n.work(ctx) })
 	}
 	for {
+		changed := n.cfg.Sessions.Changed() // before the look, so that nothing is missed
 		n.note(time.Now())
 		select {
-		case <-n.cfg.Sessions.Changed():
+		case <-changed:
 		case <-ctx.Done():
 			return nil
 		}
