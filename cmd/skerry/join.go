@@ -76,7 +76,6 @@ the token by --token-file where that matters ("-" reads standard input).`,
 	f.StringVar(&o.agent, "agent", "", "the edgeagent binary; default the one beside skerry, then the one in PATH")
 	f.BoolVar(&o.noService, "no-service", false, "write files only, install and start no systemd unit")
 	f.BoolVar(&o.force, "force", false, "join again, replacing the certificate and edgeagent.yaml of an earlier join")
-	cmd.MarkFlagsMutuallyExclusive("token", "token-file")
 	return cmd
 }
 
@@ -123,6 +122,9 @@ func (o *join) config(cmd *cobra.Command) (bootstrap.Config, error) {
 	hash, err := certs.ParseCAHash(o.caHash)
 	if err != nil {
 		return cfg, badUsage(cmd, "--ca-hash: %w", err)
+	}
+	if o.token != "" && o.tokenFile != "" {
+		return cfg, badUsage(cmd, "--token and --token-file are both given")
 	}
 	if o.tokenFile != "" {
 		if o.token, err = readToken(cmd.InOrStdin(), o.tokenFile); err != nil {
