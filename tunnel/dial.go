@@ -152,8 +152,7 @@ func establish(ctx context.Context, cfg DialConfig, t *link.Transport, addrs []n
 	}
 	if err := s.greet(ctx); err != nil {
 		code := wire.CodeCanceled
-		var refused *SessionError
-		if errors.As(err, &refused) {
+		if refused, ok := errors.AsType[*SessionError](err); ok {
 			code = refused.Code
 		}
 		conn.Close(code, "no session")

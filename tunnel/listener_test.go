@@ -169,8 +169,12 @@ func TestSilentPeerIsDroppedAndDelaysNobody(t *testing.T) {
 		do   func(t *testing.T, c *link.Conn)
 	}{
 		{"no stream", func(*testing.T, *link.Conn) {}},
-		{"kind and nothing more", func(t *testing.T, c *link.Conn) { send(t, c, wire.AppendKind(nil, wire.KindControl)) }},
+		{"kind and nothing more", func(t *testing.T, c *link.Conn) {
+			t.Helper()
+			send(t, c, wire.AppendKind(nil, wire.KindControl))
+		}},
 		{"half a hello", func(t *testing.T, c *link.Conn) {
+			t.Helper()
 			b := wire.Append(wire.AppendKind(nil, wire.KindControl), &wire.Hello{Hostname: "x"})
 			send(t, c, b[:len(b)-3])
 		}},
@@ -238,7 +242,7 @@ func TestPendingBound(t *testing.T) {
 		}
 		_, err := tunnel.Dial(t.Context(), n.Config("edge-1", 1))
 		wantSessionError(t, err, wire.CodeTooMany, true)
-		time.Sleep(11 * time.Second) // their Hello is overdue
+		tunneltest.Pass(11 * time.Second) // their Hello is overdue
 		n.Pair("edge-1")
 		// A session that is accepted is not pending.
 		for range 8 {
@@ -293,7 +297,7 @@ func TestRestartedCloudIsNoticedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
 		_, edge := n.Pair("edge-1")
-		time.Sleep(time.Minute)
+		tunneltest.Pass(time.Minute)
 		n.Restart()
 		start := time.Now()
 		edge.Check()

@@ -39,17 +39,18 @@ func TestEdgeNoticesDeadPath(t *testing.T) {
 		},
 		{
 			name: "an upload", rtt: 60 * time.Millisecond,
-			before: func(t *testing.T, cloud, edge *tunnel.Session) { upload(t, cloud, edge) },
+			before: upload,
 			min:    deadAfter(0), max: deadAfter(0) + 250*time.Millisecond,
 		},
 		{
 			name: "the cloud waits for an answer", rtt: 60 * time.Millisecond,
 			before: func(t *testing.T, cloud, edge *tunnel.Session) {
+				t.Helper()
 				if _, err := cloud.Open(t.Context(), wire.KindExec); err != nil {
 					t.Fatal(err)
 				}
 				accept(t, edge)
-				time.Sleep(5 * time.Second)
+				tunneltest.Pass(5 * time.Second)
 			},
 			min: deadAfter(0), max: deadAfter(0) + 1200*time.Millisecond,
 		},
@@ -87,7 +88,7 @@ func TestEdgeNoticesDeadPath(t *testing.T) {
 // idle waits until nothing is under way, and for a time that is no multiple of
 // any interval.
 func idle(*testing.T, *tunnel.Session, *tunnel.Session) {
-	time.Sleep(63*time.Second + 17*time.Millisecond)
+	tunneltest.Pass(63*time.Second + 17*time.Millisecond)
 }
 
 func openAndWrite(t *testing.T, edge *tunnel.Session) {
@@ -115,7 +116,7 @@ func upload(t *testing.T, cloud, edge *tunnel.Session) {
 	}()
 	sink := accept(t, cloud)
 	go io.Copy(io.Discard, sink)
-	time.Sleep(2*time.Second + 3*time.Millisecond)
+	tunneltest.Pass(2*time.Second + 3*time.Millisecond)
 }
 
 func TestCloudNoticesVanishedEdge(t *testing.T) {
@@ -140,9 +141,9 @@ func TestCloudNoticesVanishedEdge(t *testing.T) {
 func TestIdleSessionLivesAndIsCheap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cloud, edge := tunneltest.New(t, tunneltest.Options{RTT: rtt}).Pair("edge-1")
-		time.Sleep(time.Minute)
+		tunneltest.Pass(time.Minute)
 		before := edge.Stats()
-		time.Sleep(24 * time.Hour)
+		tunneltest.Pass(24 * time.Hour)
 		after := edge.Stats()
 		if err := edge.Err(); err != nil {
 			t.Fatalf("edge's session ended: %v", err)
@@ -190,7 +191,7 @@ func TestLossIsNotDeath(t *testing.T) {
 					if _, err := st.Write(make([]byte, 100)); err != nil {
 						break
 					}
-					time.Sleep(2 * time.Second)
+					tunneltest.Pass(2 * time.Second)
 				}
 				if err := edge.Err(); err != nil {
 					t.Errorf("after %v: %v", time.Since(start), err)

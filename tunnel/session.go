@@ -309,7 +309,7 @@ func urgency(k wire.Kind) int8 {
 
 // end closes the carrier; the first reason is the session's.
 func (s *Session) end(code wire.Code, text string) {
-	s.setErr(&SessionError{Code: code, Text: text})
+	_ = s.setErr(&SessionError{Code: code, Text: text})
 	s.conn.Close(code, text)
 }
 

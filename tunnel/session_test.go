@@ -154,7 +154,7 @@ func TestCloseCutsOffBlockedWriteAndRead(t *testing.T) {
 			_, err := a.Read(make([]byte, 1))
 			read <- err
 		}()
-		time.Sleep(10 * time.Second)
+		tunneltest.Pass(10 * time.Second)
 		a.Close()
 		synctest.Wait()
 		for name, c := range map[string]chan error{"write": wrote, "read": read} {
@@ -183,7 +183,7 @@ func TestSlowReaderStopsOnlyItsStream(t *testing.T) {
 		}
 		go func() { slow.Write(make([]byte, 16<<20)) }()
 		_ = accept(t, cloud) // nobody reads it
-		time.Sleep(time.Minute)
+		tunneltest.Pass(time.Minute)
 		quick, err := edge.Open(t.Context(), wire.KindReport)
 		if err != nil {
 			t.Fatal(err)
@@ -244,13 +244,12 @@ func TestStreamsThatNobodyTakesAreRefused(t *testing.T) {
 			}
 			streams = append(streams, st)
 		}
-		time.Sleep(time.Second)
+		tunneltest.Pass(time.Second)
 		refused := 0
 		for _, st := range streams {
 			st.SetReadDeadline(time.Now())
 			_, err := st.Read(make([]byte, 1))
-			var serr *tunnel.StreamError
-			if errors.As(err, &serr) {
+			if _, ok := errors.AsType[*tunnel.StreamError](err); ok {
 				wantStreamError(t, err, wire.CodeTooMany, true)
 				refused++
 			}

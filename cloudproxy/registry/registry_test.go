@@ -129,7 +129,7 @@ func TestOffline(t *testing.T) {
 		if len(f.names()) != 0 {
 			t.Errorf("sessions: %v, want none", f.names())
 		}
-		time.Sleep(time.Hour)
+		tunneltest.Pass(time.Hour)
 		wantOffline(left)
 	})
 }
@@ -273,7 +273,7 @@ func TestHandlersAreBoundedAndEndWithTheSession(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(time.Second)
+			tunneltest.Pass(time.Second)
 			st.SetReadDeadline(time.Now())
 			_, err = st.Read(make([]byte, 1))
 			var serr *tunnel.StreamError
@@ -285,7 +285,7 @@ func TestHandlersAreBoundedAndEndWithTheSession(t *testing.T) {
 			t.Errorf("%d handlers run, want 32", got)
 		}
 		s.Close(wire.CodeOK, "")
-		time.Sleep(time.Second)
+		tunneltest.Pass(time.Second)
 		synctest.Wait()
 		if got := running.Load(); got != 0 {
 			t.Errorf("%d handlers outlive their session", got)
@@ -363,7 +363,7 @@ func TestShutdownTellsEdges(t *testing.T) {
 		if _, err := s.Open(t.Context(), wire.KindReport); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
+		tunneltest.Pass(time.Second)
 		cancel()
 		<-ended
 		<-s.Done()

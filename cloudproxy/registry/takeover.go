@@ -113,8 +113,7 @@ func (r *Registry) handle(ctx context.Context, node string, st *tunnel.Stream, h
 		return
 	}
 	code := wire.CodeInternal
-	var chosen *CodeError
-	if errors.As(err, &chosen) {
+	if chosen, ok := errors.AsType[*CodeError](err); ok {
 		code = chosen.Code
 	}
 	st.Reset(code)

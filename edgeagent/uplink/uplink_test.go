@@ -140,7 +140,7 @@ func TestListenerQueueIsBounded(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		time.Sleep(time.Second)
+		tunneltest.Pass(time.Second)
 		refused := 0
 		for _, st := range streams {
 			st.SetReadDeadline(time.Now())
@@ -170,7 +170,7 @@ func TestOutageThenSessionAgain(t *testing.T) {
 				if !u.Connected() {
 					t.Fatal("not connected")
 				}
-				time.Sleep(30*time.Second + 7*time.Millisecond)
+				tunneltest.Pass(30*time.Second + 7*time.Millisecond)
 				n.Outage(true)
 				changed := u.Changed()
 				begin := time.Now()
@@ -182,7 +182,7 @@ func TestOutageThenSessionAgain(t *testing.T) {
 				if got := time.Since(begin); got != 1500*time.Millisecond {
 					t.Errorf("noticed after %v, want 1.5s", got)
 				}
-				time.Sleep(outage - time.Since(begin))
+				tunneltest.Pass(outage - time.Since(begin))
 				n.Outage(false)
 				back := time.Now()
 				c, err = u.Dial(t.Context(), wire.KindReport)
@@ -267,7 +267,7 @@ func TestWaitsBetweenDials(t *testing.T) {
 					at = append(at, time.Now())
 					return nil, tt.err
 				}})
-				time.Sleep(5 * time.Minute)
+				tunneltest.Pass(5 * time.Minute)
 				synctest.Wait()
 				for i, want := range tt.want {
 					if got := at[i+1].Sub(at[i]); got < want*3/4 || got > want*5/4+tt.extra {
@@ -305,7 +305,7 @@ func TestNetworkChange(t *testing.T) {
 			t.Errorf("session was checked %d times, want once", session.checked)
 		}
 		session.Close(0, "")
-		time.Sleep(5 * time.Second) // by now it waits 2 s between dials
+		tunneltest.Pass(5 * time.Second) // by now it waits 2 s between dials
 		synctest.Wait()
 		dials := len(at)
 		changed()
@@ -326,7 +326,7 @@ func TestRefusalIsLogged(t *testing.T) {
 				return nil, &tunnel.SessionError{Code: wire.CodeRevoked, Text: "since yesterday", Remote: true}
 			},
 		})
-		time.Sleep(time.Second)
+		tunneltest.Pass(time.Second)
 		mu.Lock()
 		defer mu.Unlock()
 		for _, want := range []string{"the cloud refuses this edge", "identity was revoked", "since yesterday", "retry_in"} {

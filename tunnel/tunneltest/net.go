@@ -14,6 +14,9 @@ import (
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
+// Pass lets virtual time go by.
+func Pass(d time.Duration) { <-time.After(d) }
+
 // Options say what the network is like at first.
 type Options struct {
 	// RTT is the round-trip time of every edge; zero means none.
