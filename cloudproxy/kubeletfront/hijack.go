@@ -10,15 +10,22 @@ import (
 	"sync"
 )
 
+// readAhead is the most that is read from a caller before it is asked for.
+const readAhead = 32 << 10
+
 // hijacker hands out a connection that tells when the caller is gone. net/http
 // stops to watch a connection once it is taken over, and the libraries that take
-// it over do not say: a command without input or output would never end.
+// it over do not say, or stop reading before its end (SPDY, at the caller's
+// GOAWAY): a command without input or output would never end. So it is read here,
+// one piece ahead of the library.
 type hijacker struct {
 	http.ResponseWriter
 	gone func()
 
-	mu   sync.Mutex // guards the following field
+	mu   sync.Mutex // guards the following fields
 	conn net.Conn
+	read *io.PipeReader
+	pump sync.WaitGroup
 }
 
 // Hijack implements http.Hijacker.
@@ -27,41 +34,47 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("take over the connection: %w", err)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.conn = conn
-	watched := &watchedConn{Conn: conn, gone: h.gone}
-	// The library reads by rw, so that has to read by us, after what it holds.
+	// What net/http has read already comes first.
 	early, err := rw.Reader.Peek(rw.Reader.Buffered())
 	if err != nil {
 		return nil, nil, fmt.Errorf("read what came early: %w", err)
 	}
-	r := io.MultiReader(bytes.NewReader(bytes.Clone(early)), watched)
-	return watched, bufio.NewReadWriter(bufio.NewReader(r), bufio.NewWriter(watched)), nil
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	pr, pw := io.Pipe()
+	h.conn, h.read = conn, pr
+	h.pump.Go(func() {
+		_, err := io.CopyBuffer(pw, struct{ io.Reader }{conn}, make([]byte, readAhead))
+		h.gone()
+		_ = pw.CloseWithError(err)
+	})
+	watched := &watchedConn{Conn: conn, r: io.MultiReader(bytes.NewReader(bytes.Clone(early)), pr), gone: h.gone}
+	return watched, bufio.NewReadWriter(bufio.NewReader(watched), bufio.NewWriter(watched)), nil
 }
 
-// close closes the connection if it was taken over.
+// close closes the connection if it was taken over, and returns once no one
+// reads from it.
 func (h *hijacker) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.conn != nil {
-		_ = h.conn.Close()
+	if h.conn == nil {
+		return
 	}
+	_ = h.conn.Close()
+	_ = h.read.Close()
+	h.pump.Wait()
 }
 
-// watchedConn calls gone when reading or writing fails.
+// watchedConn reads what the hijacker has read, and calls gone when writing fails.
 type watchedConn struct {
 	net.Conn
+	r    io.Reader
 	gone func()
 }
 
 // Read implements net.Conn.
 func (c *watchedConn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if err != nil {
-		c.gone()
-	}
-	return n, err //nolint:wrapcheck // io.EOF must stay io.EOF
+	return c.r.Read(b) //nolint:wrapcheck // io.EOF must stay io.EOF
 }
 
 // Write implements net.Conn.
