@@ -82,6 +82,8 @@ func TestLogs(t *testing.T) {
 		{"/containerLogs/default/p/x", 400, "container x is not valid for pod p"},
 		{"/containerLogs/default/p", 404, "404 page not found"},
 		{"/containerLogs/default/../p/c", 400, "the path is not clean"},
+		{"//metrics", 400, "the path is not clean"},
+		{"/containerLogs/default/p/c/?tailLines=1", 200, "two\n"},
 		{"/attach/default/p/c", 404, "404 page not found"},
 		{"/healthz", 200, "ok"},
 		{"/metrics", 404, "the request names no edge"},
@@ -92,7 +94,7 @@ func TestLogs(t *testing.T) {
 		}
 	}
 	w.stop()
-	if !strings.Contains(w.log.String(), `kind=logs user=kube-apiserver node=n1 namespace=default pod=p container=c command=[] bytes_in=0 bytes_out=8`) {
+	if !strings.Contains(w.log.String(), `kind=logs user=kube-apiserver node=n1 namespace=default pod=p container=c command=[] bytes_in=0 bytes_out=8 `) {
 		t.Errorf("the log misses the stream:\n%s", w.log)
 	}
 }
@@ -102,6 +104,9 @@ func TestLogsFollow(t *testing.T) {
 	path := logFile(t, "one")
 	w.edgePods.Set(edgePod(newPod("p", "u", "n1"), path))
 	resp := w.do(http.MethodGet, "/containerLogs/default/p/c?follow=true", "")
+	if resp.ProtoMajor != 2 {
+		t.Errorf("HTTP/%d, want 2", resp.ProtoMajor)
+	}
 	body := bufio.NewReader(resp.Body)
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {

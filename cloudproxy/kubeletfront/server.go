@@ -67,7 +67,10 @@ type Server struct {
 	limits    *limits
 	metrics   *metrics
 	transport *http.Transport
-	handlers  sync.WaitGroup // requests, also those whose connection was taken over
+
+	handlers sync.WaitGroup // requests, also those whose connection was taken over
+	mu       sync.Mutex     // guards the following field
+	closing  bool           // no more requests are taken
 }
 
 var errShutdown = errors.New("the proxy is shutting down")
@@ -179,6 +182,9 @@ func (s *Server) drain(base context.Context, srv *http.Server, cancel context.Ca
 	defer stop()
 	// Shutdown does not know connections that were taken over; handlers does.
 	_ = srv.Shutdown(bounded)
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -194,9 +200,22 @@ func (s *Server) drain(base context.Context, srv *http.Server, cancel context.Ca
 	s.transport.CloseIdleConnections()
 }
 
+// enter counts a request unless the server is closing.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closing {
+		s.handlers.Add(1)
+	}
+	return !s.closing
+}
+
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.handlers.Add(1)
+	if !s.enter() {
+		s.fail(w, r, &refusal{http.StatusServiceUnavailable, errShutdown.Error()})
+		return
+	}
 	defer s.handlers.Done()
 	who, ok := s.guard.authenticate(r)
 	if !ok {

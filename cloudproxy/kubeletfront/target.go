@@ -3,6 +3,7 @@ package kubeletfront
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -80,12 +81,10 @@ func parseTarget(r *http.Request) (target, error) {
 		return t, &refusal{http.StatusBadRequest, "the name of the node is not valid"}
 	}
 	parts := strings.Split(strings.Trim(t.path, "/"), "/")
-	for _, p := range parts {
-		// Nothing a kubelet serves has such a path, and it must not mean one thing to
-		// the authorizer and another to the edge.
-		if p == "." || p == ".." || p == "" && len(parts) > 1 {
-			return t, &refusal{http.StatusBadRequest, "the path is not clean"}
-		}
+	// Nothing that a kubelet serves has such a path, and it must not mean one thing
+	// to the authorizer and another to the edge.
+	if !strings.HasPrefix(t.path, "/") || strings.Contains(t.path, "//") || slices.Contains(parts, ".") || slices.Contains(parts, "..") {
+		return t, &refusal{http.StatusBadRequest, "the path is not clean"}
 	}
 	verb, isPod := podPaths(parts[0])
 	if verb != "" {
@@ -105,6 +104,7 @@ func parseTarget(r *http.Request) (target, error) {
 
 // parsePod reads the path of a request for a pod.
 func (t target) parsePod(method string, parts []string) (target, error) {
+	t.path = "/" + strings.Join(parts, "/")
 	switch {
 	case parts[0] == "containerLogs" && len(parts) == 4:
 		t.kind = kindLogs
