@@ -431,9 +431,10 @@ func TestRealKillAndAdopt(t *testing.T) {
 }
 
 func TestRealSameNameNewUID(t *testing.T) {
-	r := newRig(t, newPod("twin", script("sleep 1000")))
+	grace := func(p *corev1.Pod) { p.Spec.TerminationGracePeriodSeconds = ptr(int64(2)) }
+	r := newRig(t, newPod("twin", script("sleep 1000"), grace))
 	r.waitFor(t, "twin", "Running c=Running+")
-	next := newPod("twin", script("sleep 1000"), func(p *corev1.Pod) { p.UID = "uid-second" })
+	next := newPod("twin", script("sleep 1000"), grace, func(p *corev1.Pod) { p.UID = "uid-second" })
 	next.CreationTimestamp = metav1.Now()
 	r.apply(next)
 	r.rec.wait(t, "the second to run and the first to go", time.Minute, func() bool {
