@@ -49,7 +49,8 @@ func (b *statusBuilder) container(c *corev1.Container, isInit bool) corev1.Conta
 	if s.State == (corev1.ContainerState{}) {
 		s.State.Waiting = &corev1.ContainerStateWaiting{Reason: b.waitingReason(isInit)}
 	}
-	if !b.ending {
+	wellInit := isInit && !sidecar(c) && have != nil && have.state == cri.StateExited && have.exitCode == 0
+	if !b.ending && !wellInit {
 		b.whyNotRunning(&s, c, have)
 	}
 	if b.ended && s.State.Terminated == nil {

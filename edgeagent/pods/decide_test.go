@@ -308,6 +308,10 @@ func TestDecideInit(t *testing.T) {
 			obs: see(exited("c", 1, time.Second)),
 		},
 		{
+			name: "one that ended well does not wait", pod: newPod("p", inits("a")), obs: see(runs("c", time.Minute), exited("a", 0, time.Second)),
+			mem: mounted(record("a", startRecord{backoff: 10 * time.Second, bumped: ago(time.Second)})), status: "Running a=Completed(0)+ c=Running+",
+		},
+		{
 			name: "all again in a new sandbox", pod: newPod("p", inits("a")), mem: mounted(), want: "start a#1",
 			obs: &observed{
 				sandboxes: []cri.Sandbox{sb(1, true), sb(0, false)}, ips: []string{"10.0.0.9"},
@@ -444,7 +448,9 @@ func TestDecideProbes(t *testing.T) {
 			obs: see(runs("c", time.Minute)), mem: mounted(verdict("c-id", probeStartup, true)), want: "probe Liveness c-id, probe Readiness c-id",
 		},
 		{
-			name: "liveness failed", pod: with(func(c *corev1.Container) { c.LivenessProbe = &corev1.Probe{TerminationGracePeriodSeconds: ptr(int64(9))} }),
+			name: "liveness failed", pod: with(func(c *corev1.Container) {
+				c.LivenessProbe = &corev1.Probe{TerminationGracePeriodSeconds: ptr(int64(9))}
+			}),
 			obs: see(runs("c", time.Minute)), mem: mounted(verdict("c-id", probeLiveness, false)), want: "kill c-id 9s", status: "Running c=Running+",
 		},
 	} {

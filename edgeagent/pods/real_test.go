@@ -14,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -442,4 +443,57 @@ func TestRealSameNameNewUID(t *testing.T) {
 		_, first := r.m.Lookup("ns", "twin", "uid-twin")
 		return ok && len(p.Containers) == 1 && p.Containers[0].State == cri.StateRunning && !first
 	})
+}
+
+// A reboot, as far as the runtime shows it: all processes are gone, the books
+// are still there.
+func TestRealLostSandbox(t *testing.T) {
+	r := newRig(t, newPod("lost", inits("a"), script("trap 'exit 0' TERM; while :; do sleep 0.1; done"), func(p *corev1.Pod) {
+		p.Spec.InitContainers[0].Command = []string{"true"}
+		p.Spec.Volumes = []corev1.Volume{{Name: "d", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+	}))
+	r.waitFor(t, "lost", "Running a=Completed(0)+ c=Running+")
+	first, _ := r.m.Lookup("ns", "lost", "")
+	if err := r.client.StopSandbox(t.Context(), first.SandboxID); err != nil {
+		t.Fatal(err)
+	}
+	r.waitFor(t, "lost", "Running a=Completed(0)+#1 c=Running+#1")
+	second, _ := r.m.Lookup("ns", "lost", "")
+	if second.SandboxID == first.SandboxID || second.Containers[0].ID == first.Containers[0].ID {
+		t.Errorf("not replaced: %+v", second)
+	}
+}
+
+func TestRealEphemeralAndHostNetwork(t *testing.T) {
+	host := newPod("host", script("trap 'exit 0' TERM; while :; do sleep 0.1; done"), func(p *corev1.Pod) {
+		p.Spec.HostNetwork = true
+		p.Spec.Containers[0].Resources = corev1.ResourceRequirements{
+			Limits:   corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("500m"), corev1.ResourceMemory: resource.MustParse("32Mi")},
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("500m"), corev1.ResourceMemory: resource.MustParse("32Mi")},
+		}
+	})
+	oom := newPod("oom", policy(corev1.RestartPolicyNever), script("head -c 100m /dev/zero | tail"), func(p *corev1.Pod) {
+		p.Spec.Containers[0].Command = []string{"sh", "-c", "exec tail /dev/zero"}
+		p.Spec.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("16Mi")}
+	})
+	r := newRig(t, host, oom)
+	s := r.waitFor(t, "host", "Running c=Running+")
+	if s.PodIP != "10.88.0.1" || s.QOSClass != corev1.PodQOSGuaranteed {
+		t.Errorf("status %+v", s)
+	}
+	quota, err := os.ReadFile("/sys/fs/cgroup/cpu" + testCgroup + "/poduid-host/cpu.cfs_quota_us")
+	if err != nil || strings.TrimSpace(string(quota)) != "50000" {
+		t.Errorf("quota %q %v", quota, err)
+	}
+	r.waitFor(t, "oom", "Failed c=OOMKilled(137)")
+	next := host.DeepCopy()
+	next.Generation++
+	next.Spec.EphemeralContainers = []corev1.EphemeralContainer{{
+		EphemeralContainerCommon: corev1.EphemeralContainerCommon{
+			Name: "dbg", Image: "docker.io/library/busybox:test", Command: []string{"sh", "-c", "grep -q sleep /proc/*/cmdline && exit 9"},
+		},
+		TargetContainerName: "c",
+	}}
+	r.apply(next)
+	r.waitFor(t, "host", "Running c=Running+ dbg=Error(9)")
 }

@@ -24,15 +24,18 @@ type worker struct {
 	done chan result
 
 	// The run loop's own.
-	pod        *corev1.Pod // nil until read, and for a pod only in the runtime
-	gone       bool        // the store does not have this UID
-	obs        *observed
-	mem        *memory
-	next       time.Time
-	reported   *corev1.PodStatus
-	goneSaid   bool
-	observeErr bool // logged once per outage
-	ops        sync.WaitGroup
+	pod      *corev1.Pod // nil until read, and for a pod only in the runtime
+	gone     bool        // the store does not have this UID
+	obs      *observed
+	mem      *memory
+	next     time.Time
+	reported *corev1.PodStatus
+	goneSaid bool
+	// respecified: the pod has another spec than before, so that what failed may
+	// work now. An echo of our own status is no reason to try again.
+	respecified bool
+	observeErr  bool // logged once per outage
+	ops         sync.WaitGroup
 
 	mu      sync.Mutex // guards the following fields
 	desired bool       // the store may have changed
@@ -120,7 +123,8 @@ func (w *worker) step(ctx context.Context) bool {
 		w.next = time.Now().Add(observeRetry)
 		return false
 	}
-	if objects || desired {
+	if objects || w.respecified {
+		w.respecified = false
 		w.mem.desiredChanged()
 	}
 	if objects && w.mem.volumes.done && w.follows() {
@@ -184,6 +188,7 @@ func (w *worker) readDesired() bool {
 			changed := !maps.Equal(old.Labels, pod.Labels) || !maps.Equal(old.Annotations, pod.Annotations)
 			w.mem.volumesStale = w.mem.volumesStale || changed
 		}
+		w.respecified = w.respecified || w.pod == nil || w.pod.Generation != pod.Generation
 		w.gone, w.pod = false, pod
 	}
 	return true
