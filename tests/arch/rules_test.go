@@ -35,6 +35,8 @@ var doors = map[string][]string{
 	"k8s.io/cri-streaming":                  {"cloudproxy/kubeletfront", "edgeagent/cri"},
 	"k8s.io/streaming":                      {"cloudproxy/kubeletfront", "edgeagent/cri"},
 	"k8s.io/klog":                           {"cmd/daemon"},
+	"k8s.io/utils":                          {"cloudproxy/kubeletfront"}, // exit codes for cri-streaming
+	"golang.org/x/time":                     {"cloudproxy/enroll"},
 	"sigs.k8s.io/yaml":                      {"cmd", "edgeagent/config"},
 
 	"github.com/google/go-cmp": {inTests},
