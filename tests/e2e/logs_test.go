@@ -14,16 +14,18 @@ import (
 func TestLogsFlags(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
-	runPod(t, newPod(ns, "two", edge1,
-		shell("a", "for i in 1 2 3 4 5; do echo a$i; done; echo aerr >&2; "+idle),
-		shell("b", "echo b1; printf 'no newline'; "+idle)))
+	runPod(t, newPod(ns, "three", edge1,
+		shell("a", "for i in 1 2 3 4 5; do echo a$i; done; "+idle),
+		shell("b", "echo b1; "+idle),
+		shell("c", "echo an error >&2; "+idle)))
 	logs := func(args ...string) string {
 		t.Helper()
-		return kubectl(t, append([]string{"-n", ns, "logs", "two"}, args...)...)
+		return kubectl(t, append([]string{"-n", ns, "logs", "three"}, args...)...)
 	}
-	all := "a1\na2\na3\na4\na5\naerr\n"
+	all := "a1\na2\na3\na4\na5\n"
+	whole := all + "b1\nan error\n"
 	eventually(t, "the whole log", func() error {
-		if got := logs("-c", "a"); got != all {
+		if got := logs("--all-containers"); got != whole {
 			return fmt.Errorf("got %q", got)
 		}
 		return nil
@@ -32,14 +34,15 @@ func TestLogsFlags(t *testing.T) {
 		name, want string
 		args       []string
 	}{
-		{"tail", "a5\naerr\n", []string{"-c", "a", "--tail=2"}},
+		{"tail", "a4\na5\n", []string{"-c", "a", "--tail=2"}},
 		{"tail of none", "", []string{"-c", "a", "--tail=0"}},
 		{"tail of more than all", all, []string{"-c", "a", "--tail=100"}},
 		{"limit in bytes", "a1\na2\na", []string{"-c", "a", "--limit-bytes=7"}},
 		{"since long ago", all, []string{"-c", "a", "--since=1h"}},
 		{"since the time of long ago", all, []string{"-c", "a", "--since-time=2020-01-01T00:00:00Z"}},
-		{"no newline at the end", "b1\nno newline", []string{"-c", "b"}},
-		{"all containers", all + "b1\nno newline", []string{"--all-containers"}},
+		{"the second container", "b1\n", []string{"-c", "b"}},
+		{"standard error", "an error\n", []string{"-c", "c"}},
+		{"all containers", whole, []string{"--all-containers"}},
 		{"the first container is the default", all, nil},
 	}
 	for _, tt := range tests {
@@ -51,7 +54,7 @@ func TestLogsFlags(t *testing.T) {
 	}
 	t.Run("timestamps", func(t *testing.T) {
 		lines := strings.Split(strings.TrimSpace(logs("-c", "a", "--timestamps")), "\n")
-		if len(lines) != 6 {
+		if len(lines) != 5 {
 			t.Fatalf("lines %q", lines)
 		}
 		for i, line := range lines {
@@ -61,13 +64,24 @@ func TestLogsFlags(t *testing.T) {
 			}
 		}
 	})
+	t.Run("no newline at the end", func(t *testing.T) {
+		pod := newPod(ns, "unfinished", edge1, shell("main", "printf 'no newline'"))
+		pod.Spec.RestartPolicy = corev1.RestartPolicyNever
+		create(t, pod)
+		eventually(t, "the log", func() error {
+			if r := try(t, "-n", ns, "logs", "unfinished"); r.out != "no newline" {
+				return fmt.Errorf("got %q, %w", r.out, r.err)
+			}
+			return nil
+		})
+	})
 	t.Run("no such container", func(t *testing.T) {
-		if r := try(t, "-n", ns, "logs", "two", "-c", "c"); r.code != 1 || !strings.Contains(r.stderr, "container c is not valid") {
+		if r := try(t, "-n", ns, "logs", "three", "-c", "d"); r.code != 1 || !strings.Contains(r.stderr, "container d is not valid") {
 			t.Errorf("exit code %d, %q", r.code, r.stderr)
 		}
 	})
 	t.Run("none of a previous container", func(t *testing.T) {
-		if r := try(t, "-n", ns, "logs", "two", "-c", "a", "--previous"); r.code != 1 || !strings.Contains(r.stderr, "previous terminated container") {
+		if r := try(t, "-n", ns, "logs", "three", "-c", "a", "--previous"); r.code != 1 || !strings.Contains(r.stderr, "previous terminated container") {
 			t.Errorf("exit code %d, %q", r.code, r.stderr)
 		}
 	})

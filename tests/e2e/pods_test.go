@@ -217,15 +217,22 @@ func TestCrashLoop(t *testing.T) {
 	ns := newNamespace(t)
 	create(t, newPod(ns, "crash", edge1, shell("main", "echo once more; exit 3")))
 	pod := waitPod(t, ns, "crash", func(p *corev1.Pod) error {
-		if len(p.Status.ContainerStatuses) == 1 {
-			c := p.Status.ContainerStatuses[0]
-			if w := c.State.Waiting; w != nil && w.Reason == "CrashLoopBackOff" && c.RestartCount > 0 {
-				return nil
-			}
+		if s := p.Status.ContainerStatuses; len(s) != 1 || s[0].RestartCount < 2 {
+			return fmt.Errorf("status %+v", s)
 		}
-		return fmt.Errorf("status %+v", p.Status.ContainerStatuses)
+		return nil
 	})
-	if last := pod.Status.ContainerStatuses[0].LastTerminationState.Terminated; last == nil || last.ExitCode != 3 {
+	c := pod.Status.ContainerStatuses[0]
+	if last := c.LastTerminationState.Terminated; last == nil || last.ExitCode != 3 || last.Reason != "Error" {
 		t.Errorf("last state %+v, want exit code 3", last)
 	}
+	if pod.Status.Phase != corev1.PodRunning {
+		t.Errorf("phase %s; a pod that restarts is running", pod.Status.Phase)
+	}
+	eventually(t, "an event about it", func() error {
+		if out := kubectl(t, "-n", ns, "get", "events", "-o", "jsonpath={.items[*].reason}"); !strings.Contains(out, "BackOff") {
+			return fmt.Errorf("events are %s", out)
+		}
+		return nil
+	})
 }
