@@ -19,6 +19,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/skerry-io/skerry/manifests"
 	"github.com/skerry-io/skerry/tests/lab"
 )
 
@@ -87,9 +88,11 @@ type demo struct {
 }
 
 func newDemo(dir, bin string, out *os.File) (*demo, error) {
-	l, err := lab.New(lab.Config{
-		Dir: dir, BinDir: bin, Name: "demo", PortBase: 16443, Net: 10, Manifests: clusterManifests(),
-	})
+	yaml, err := manifests.Install(lab.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	l, err := lab.New(lab.Config{Dir: dir, BinDir: bin, Name: "demo", PortBase: 16443, Net: 10, Manifests: yaml})
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-io/skerry/manifests"
 	"github.com/skerry-io/skerry/tests/lab"
 )
 
@@ -49,9 +50,14 @@ func run(m *testing.M) int {
 		fmt.Println(err)
 		return 1
 	}
+	yaml, err := manifests.Install(lab.Namespace)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
 	theLab, err = lab.New(lab.Config{
 		Dir: filepath.Join(demo, "e2e"), BinDir: filepath.Join(demo, "bin"), Name: "e2e", PortBase: 17443, Net: 30,
-		Manifests: clusterManifests(), Log: slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: level})),
+		Manifests: yaml, Log: slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {
 		fmt.Println(err)

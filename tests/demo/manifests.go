@@ -1,4 +1,0 @@
-package main
-
-// clusterManifests is what the cloud proxy needs in the cluster.
-func clusterManifests() []byte { return nil }
