@@ -266,7 +266,7 @@ func fails(t *testing.T, err error, words ...string) {
 	if !errors.As(err, &cmdErr) {
 		t.Fatalf("got %v, want a command that fails", err)
 	}
-	line := strings.TrimSpace(cmdErr.Stderr)
+	line, _, _ := strings.Cut(strings.TrimSpace(cmdErr.Stderr), "\nSee '") // where to read about the flags
 	if line == "" || strings.Contains(line, "\n") {
 		t.Errorf("want one line of error, got %q", line)
 	}
