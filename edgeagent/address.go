@@ -3,37 +3,31 @@ package edgeagent
 import (
 	"net"
 	"net/netip"
-	"slices"
 )
 
-// hostIPs gives the machine's addresses that others could reach, those of the
-// interface that the default route would take first.
+// hostIPs gives the machine's address of each IP family that it has, IPv4
+// first: the one that packets to far away are sent from, else the first one of
+// any interface.
 func hostIPs() []string {
 	var list []string
-	if ip, ok := outgoing(); ok {
-		list = append(list, ip.String())
-	}
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return list
-	}
-	for _, a := range addrs {
-		p, err := netip.ParsePrefix(a.String())
-		if err != nil || !p.Addr().IsGlobalUnicast() {
-			continue
+	// Destinations are of the ranges for documentation (RFC 5737, RFC 3849).
+	for _, far := range []string{"192.0.2.1", "2001:db8::1"} {
+		dst := netip.MustParseAddr(far)
+		ip, ok := outgoing(dst)
+		if !ok {
+			ip, ok = firstAddress(dst.Is4())
 		}
-		if s := p.Addr().String(); !slices.Contains(list, s) {
-			list = append(list, s)
+		if ok {
+			list = append(list, ip.String())
 		}
 	}
 	return list
 }
 
-// outgoing asks the kernel which address it would send from. Connecting a UDP
-// socket sends nothing; the destination is of the range for documentation
-// (RFC 5737).
-func outgoing() (netip.Addr, bool) {
-	c, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 9})
+// outgoing asks the kernel which address it would send to dst from. Connecting
+// a UDP socket sends nothing.
+func outgoing(dst netip.Addr) (netip.Addr, bool) {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(dst, 9)))
 	if err != nil {
 		return netip.Addr{}, false
 	}
@@ -42,5 +36,20 @@ func outgoing() (netip.Addr, bool) {
 	if !ok {
 		return netip.Addr{}, false
 	}
-	return a.AddrPort().Addr().Unmap(), true
+	ip := a.AddrPort().Addr().Unmap()
+	return ip, ip.IsGlobalUnicast()
+}
+
+func firstAddress(v4 bool) (netip.Addr, bool) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	for _, a := range addrs {
+		p, err := netip.ParsePrefix(a.String())
+		if err == nil && p.Addr().IsGlobalUnicast() && p.Addr().Is4() == v4 {
+			return p.Addr(), true
+		}
+	}
+	return netip.Addr{}, false
 }
