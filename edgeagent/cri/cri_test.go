@@ -195,7 +195,7 @@ func TestCalls(t *testing.T) {
 	}
 	uid := int64(5)
 	_, err := c.CreateContainer(t.Context(), "s1", &ContainerConfig{
-		Name: "c", Attempt: 2, Image: "sha256:x", UserImage: "x:1", Env: []EnvVar{{"A", "b"}},
+		Name: "c", Attempt: 2, Image: "sha256:x", UserImage: "x:1", Env: []EnvVar{{Name: "A", Value: "b"}},
 		Mounts:    []Mount{{ContainerPath: "/m", HostPath: "/h", ReadOnly: true, Propagation: PropagationBidirectional}},
 		Resources: Resources{CPUShares: 2, MemoryLimit: 7},
 		Security:  Security{RunAsUser: &uid, DropCapabilities: []string{"ALL"}, Seccomp: &Profile{Type: ProfileLocalhost, Localhost: "/p"}, NoNewPrivs: true},

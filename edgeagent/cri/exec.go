@@ -21,7 +21,8 @@ type ExecOptions struct {
 	// TTY allocates a terminal; the runtime then sends everything on Stdout.
 	TTY bool
 	// Stdin, Stdout and Stderr are attached where they are not nil. Exec may
-	// return while a Read of Stdin is still blocked: the caller unblocks it.
+	// return while a Read of Stdin is still blocked: the caller unblocks it. It
+	// never returns while a Write is going on.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	// Resize carries terminal sizes until it is closed. Nil means a fixed size.

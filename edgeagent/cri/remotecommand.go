@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,6 +44,9 @@ func remoteCommand(ctx context.Context, rawURL string, s streams) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	// Nothing may write to the caller's writers after the return.
+	var copies sync.WaitGroup
+	defer copies.Wait()
 	defer func() { _ = conn.Close() }()
 	// Closing the connection is the only way to unblock reads of its streams.
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
@@ -63,7 +67,7 @@ func remoteCommand(ctx context.Context, rawURL string, s streams) (int, error) {
 			return 0, err
 		}
 	}
-	outputs, err := copyOutputs(conn, s)
+	outputs, err := copyOutputs(conn, s, &copies)
 	if err != nil {
 		return 0, err
 	}
@@ -141,7 +145,7 @@ func createStream(conn httpstream.Connection, kind string) (httpstream.Stream, e
 
 // copyOutputs opens the output streams; the returned channel, of their number
 // in capacity, gets one result each.
-func copyOutputs(conn httpstream.Connection, s streams) (chan error, error) {
+func copyOutputs(conn httpstream.Connection, s streams, copies *sync.WaitGroup) (chan error, error) {
 	type output struct {
 		kind string
 		to   io.Writer
@@ -160,7 +164,7 @@ func copyOutputs(conn httpstream.Connection, s streams) (chan error, error) {
 			return nil, err
 		}
 		_ = stream.Close() // half-close: we only read it
-		go func() {
+		copies.Go(func() {
 			_, err := io.Copy(o.to, stream)
 			if err != nil {
 				// Keep draining, or the command blocks on a full window.
@@ -168,7 +172,7 @@ func copyOutputs(conn httpstream.Connection, s streams) (chan error, error) {
 				err = fmt.Errorf("copy %s: %w", o.kind, err)
 			}
 			results <- err
-		}()
+		})
 	}
 	return results, nil
 }

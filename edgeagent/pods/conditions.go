@@ -102,6 +102,7 @@ func (b *statusBuilder) containersReady(s *corev1.PodStatus) corev1.PodCondition
 	case corev1.PodFailed:
 		out.Reason = reasonPodFailed
 		return out
+	default:
 	}
 	var unready []string
 	for i := range b.pod.Spec.InitContainers {

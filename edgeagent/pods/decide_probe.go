@@ -119,6 +119,18 @@ func (d *decider) probe(c *corev1.Container, have *container, spec *corev1.Probe
 	d.do(action{kind: actProbe, container: c.Name, id: have.id, probe: kind})
 }
 
+// probeOf returns the container's probe of a kind, nil if it has none.
+func probeOf(c *corev1.Container, k probeKind) *corev1.Probe {
+	switch k {
+	case probeReadiness:
+		return c.ReadinessProbe
+	case probeStartup:
+		return c.StartupProbe
+	default:
+		return c.LivenessProbe
+	}
+}
+
 func (d *decider) probeFailed(id string, kind probeKind) bool {
 	r := d.mem.probes[probeKey{id, kind}]
 	return r != nil && r.failed

@@ -194,13 +194,7 @@ func (e *env) probe(ctx context.Context, s *snapshot, a action) (probe.Result, s
 	if c == nil {
 		return probe.Unknown, ""
 	}
-	spec := c.LivenessProbe
-	switch a.probe {
-	case probeReadiness:
-		spec = c.ReadinessProbe
-	case probeStartup:
-		spec = c.StartupProbe
-	}
+	spec := probeOf(c, a.probe)
 	if spec == nil {
 		return probe.Unknown, ""
 	}

@@ -3,6 +3,7 @@ package pods
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -155,7 +156,7 @@ func (e *env) dnsConfig(pod *corev1.Pod) (*cri.DNSConfig, error) {
 		out = host
 	}
 	if policy == corev1.DNSClusterFirst || policy == corev1.DNSClusterFirstWithHostNet || policy == "" && len(e.ClusterDNS) > 0 {
-		out.Servers = e.ClusterDNS
+		out.Servers = slices.Clip(e.ClusterDNS)
 		if d := e.ClusterDomain; d != "" {
 			out.Searches = append([]string{pod.Namespace + ".svc." + d, "svc." + d, d}, out.Searches...)
 		}

@@ -253,6 +253,7 @@ func (w *worker) launch(ctx context.Context, a action) {
 		w.mem.collected[a.id] = true
 	case actRefreshVolumes:
 		w.mem.volumesStale = false
+	default:
 	}
 	w.mem.ops[a.key()] = o
 	s := &snapshot{ref: w.ref, pod: w.pod, obs: w.obs}

@@ -59,6 +59,7 @@ func (w *worker) finish(r result) {
 		w.endDone(&w.mem.released, r, now)
 	case actCleanUp:
 		w.endDone(&w.mem.cleaned, r, now)
+	default: // probes were dealt with above
 	}
 }
 
@@ -124,13 +125,7 @@ func (w *worker) probed(r result) {
 	if rec == nil || c == nil {
 		return
 	}
-	spec := c.LivenessProbe
-	switch r.action.probe {
-	case probeReadiness:
-		spec = c.ReadinessProbe
-	case probeStartup:
-		spec = c.StartupProbe
-	}
+	spec := probeOf(c, r.action.probe)
 	if spec == nil {
 		return
 	}
@@ -140,6 +135,7 @@ func (w *worker) probed(r result) {
 		w.event(c.Name, corev1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe failed: %s", r.action.probe, r.text))
 	case probe.Unknown:
 		w.event(c.Name, corev1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe errored: %s", r.action.probe, r.text))
+	default:
 	}
 }
 
