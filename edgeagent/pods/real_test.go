@@ -64,7 +64,7 @@ func (r *rig) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -97,7 +97,7 @@ func newRig(t *testing.T, pods ...*corev1.Pod) *rig {
 // nothingLeft checks that runtime and host have forgotten all pods.
 func (r *rig) nothingLeft(t *testing.T) {
 	t.Helper()
-	sandboxes, err := r.client.ListSandboxes(context.Background(), map[string]string{labelPodNamespace: "ns"})
+	sandboxes, err := r.client.ListSandboxes(context.WithoutCancel(t.Context()), map[string]string{labelPodNamespace: "ns"})
 	if err != nil || len(sandboxes) != 0 {
 		t.Errorf("sandboxes left: %v %v", sandboxes, err)
 	}
@@ -409,7 +409,7 @@ func TestRealKillAndAdopt(t *testing.T) {
 	r := &rig{dir: dir, client: client, objects: newObjects(stay), rec: rec}
 	r.objects.broken = os.ErrDeadlineExceeded // the store cannot be read yet
 	r.start(t)
-	time.Sleep(3 * time.Second)
+	<-time.After(3 * time.Second)
 	if now := running(); len(now) != 2 {
 		t.Fatalf("acted before the store was read: %v", now)
 	}

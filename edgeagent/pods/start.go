@@ -20,6 +20,10 @@ func (e *env) start(ctx context.Context, s *snapshot, a action) *startError {
 		return fail(reasonCreateError, "Failed", errors.New("the pod has changed"))
 	}
 	if a.id != "" {
+		st, err := e.cri.ContainerStatus(ctx, a.id)
+		if err == nil && st.State != cri.StateCreated {
+			return nil // the runtime was still starting it, for the agent before us
+		}
 		if err := e.cri.RemoveContainer(ctx, a.id); err != nil {
 			return fail(reasonCreateError, "Failed", err)
 		}
