@@ -30,8 +30,7 @@ type offline interface {
 
 // unreachable turns an error of Edges into an answer.
 func unreachable(node string, err error) *refusal {
-	var off offline
-	if errors.As(err, &off) {
+	if off, ok := errors.AsType[offline](err); ok {
 		if _, since := off.Offline(); !since.IsZero() {
 			return &refusal{http.StatusServiceUnavailable, fmt.Sprintf("edge %s is offline since %s", node, since.UTC().Format(time.RFC3339))}
 		}

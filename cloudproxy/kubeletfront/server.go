@@ -163,17 +163,17 @@ func (s *Server) Run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- srv.ServeTLS(ln, "", "") }()
 	s.log.Info("kubelet API is served", "address", ln.Addr().String())
-	var err error
 	select {
-	case err = <-served:
-		err = fmt.Errorf("serve the kubelet API: %w", err)
+	case err := <-served:
+		s.drain(base, srv, cancel)
+		return fmt.Errorf("serve the kubelet API: %w", err)
 	case <-ctx.Done():
 	}
 	s.drain(base, srv, cancel)
-	if err == nil {
-		<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the kubelet API: %w", err)
 	}
-	return err
+	return nil
 }
 
 // drain waits for requests, first with patience, then with force.

@@ -37,28 +37,19 @@ func (s *Server) ServeKubelet(ctx context.Context, ln net.Listener) error {
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ln) }()
-	var err error
-	select {
-	case err = <-served: // the listener failed
-	case <-ctx.Done():
-	}
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
+	defer stop()
+	err := srv.Serve(ln)
 	// Handlers end by themselves: their contexts have ended, or do with their streams.
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	if srv.Shutdown(bounded) != nil {
 		_ = srv.Close()
 	}
-	switch {
-	case ctx.Err() != nil:
-		if err == nil {
-			<-served
-		}
-		return nil
-	default:
-		return fmt.Errorf("serve the kubelet API: %w", err)
+	if ctx.Err() != nil {
+		return nil // the listener was closed by us
 	}
+	return fmt.Errorf("serve the kubelet API: %w", err)
 }
 
 // Handler returns the HTTP part of the API.

@@ -67,9 +67,11 @@ type Container struct {
 	State State
 	// Reason is why it waits, such as ImagePullBackOff.
 	Reason string
-	// Current is its newest attempt; ID is empty when none was created yet.
+	// Current is the attempt that runs, or the one that has ended for good. While
+	// the container waits, to be started or to be started again, it is empty.
 	Current Attempt
-	// Previous is the attempt before, if it is still there.
+	// Previous is the last attempt that ended before, if it is still there: what
+	// `kubectl logs --previous` shows, also while the container waits.
 	Previous Attempt
 }
 

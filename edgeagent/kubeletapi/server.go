@@ -65,7 +65,7 @@ func (s *Server) ServeExec(ctx context.Context, ln net.Listener) error {
 			if err == nil {
 				_ = conn.Close()
 			}
-			return nil //nolint:nilerr // the listener was closed by us
+			return nil // the listener was closed by us
 		}
 		if err != nil {
 			return fmt.Errorf("accept a command: %w", err)

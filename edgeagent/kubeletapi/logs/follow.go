@@ -143,7 +143,8 @@ func (w *watcher) wait(ctx context.Context) error {
 	}
 	select {
 	case <-events:
-	case <-errs: // lost events, mostly: a look at the file makes up for them
+	case err := <-errs:
+		_ = err // lost events, mostly: a look at the file makes up for them
 	case <-w.tick.C:
 	case <-ctx.Done():
 		return ctx.Err()

@@ -136,6 +136,7 @@ func TestBoundedMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := testing.Benchmark(func(b *testing.B) {
+		b.Helper()
 		b.ReportAllocs()
 		for b.Loop() {
 			if err := Read(b.Context(), discard{}, path, Options{Stream: StreamAll, TailLines: new(int64(1))}); err != nil {

@@ -85,8 +85,6 @@ type sink interface {
 type parser struct {
 	state parserState
 	head  []byte
-	// malformed counts the records left out.
-	malformed int
 }
 
 type parserState int
@@ -129,24 +127,22 @@ func (p *parser) feedHeader(b []byte, s sink) ([]byte, error) {
 		whole = append(p.head, b[:min(len(b), maxHeader-len(p.head))]...)
 	}
 	h, n, err := parseHeader(whole)
-	switch {
-	case errors.Is(err, errShortHeader):
+	if errors.Is(err, errShortHeader) {
 		if len(p.head) > 0 {
 			p.head = whole
 		} else {
 			p.head = append(p.head, b...)
 		}
 		return nil, nil
-	case err != nil:
-		p.malformed++
-		p.head = p.head[:0]
-		p.state = inMalformed
-		return b, nil
 	}
-	rest := b[n-len(p.head):]
+	held := len(p.head)
 	p.head = p.head[:0]
-	p.state = inContent
-	return rest, s.begin(h)
+	if err == nil {
+		p.state = inContent
+		return b[n-held:], s.begin(h)
+	}
+	p.state = inMalformed
+	return b, nil // a malformed record is left out and ends nothing
 }
 
 func (p *parser) feedContent(b []byte, s sink) ([]byte, error) {
@@ -164,10 +160,9 @@ func (p *parser) feedContent(b []byte, s sink) ([]byte, error) {
 }
 
 func (p *parser) skip(b []byte) []byte {
-	end := bytes.IndexByte(b, '\n')
-	if end < 0 {
-		return nil
+	_, rest, ended := bytes.Cut(b, []byte{'\n'})
+	if ended {
+		p.state = inHeader
 	}
-	p.state = inHeader
-	return b[end+1:]
+	return rest
 }
