@@ -36,29 +36,28 @@ var (
 // lanes keeps the order of reports about one object and lets objects pass one
 // another, so that one that can't be written delays no other.
 type lanes struct {
-	r      *Receiver
-	node   string
-	log    *slog.Logger
-	cancel context.CancelCauseFunc
-	slots  chan struct{}
-	room   chan struct{} // capacity 1: a report is done
-	wg     sync.WaitGroup
-
-	writing sync.Mutex // guards w
-	w       io.Writer
+	r       *Receiver
+	node    string
+	log     *slog.Logger
+	slots   chan struct{}
+	room    chan struct{} // capacity 1: a report is done
+	settled chan struct{} // capacity 1: there are acks to write
+	wg      sync.WaitGroup
 
 	mu     sync.Mutex // guards the following fields
 	queues map[string][]wire.Report
 	count  int
 	bytes  int
+	acks   []byte // ReportAck frames that are yet to be written
 }
 
-func newLanes(r *Receiver, node string, w io.Writer, cancel context.CancelCauseFunc) *lanes {
+func newLanes(r *Receiver, node string) *lanes {
 	return &lanes{
-		r: r, node: node, log: r.log.With("edge", node), cancel: cancel, w: w,
-		slots:  make(chan struct{}, maxWrites),
-		room:   make(chan struct{}, 1),
-		queues: make(map[string][]wire.Report),
+		r: r, node: node, log: r.log.With("edge", node),
+		slots:   make(chan struct{}, maxWrites),
+		room:    make(chan struct{}, 1),
+		settled: make(chan struct{}, 1),
+		queues:  make(map[string][]wire.Report),
 	}
 }
 
@@ -91,18 +90,16 @@ func (l *lanes) add(ctx context.Context, report wire.Report) error {
 
 // run works off one lane.
 func (l *lanes) run(ctx context.Context, name string) {
+	wait := minRetry
 	for {
 		report, ok := l.first(name)
 		if !ok {
 			return
 		}
-		if !l.settle(ctx, name, report) {
+		if wait, ok = l.settle(ctx, name, report, wait); !ok {
 			return // the stream is over; nothing is acknowledged
 		}
-		if err := l.done(name, report); err != nil {
-			l.cancel(err)
-			return
-		}
+		l.done(name, report)
 	}
 }
 
@@ -118,20 +115,41 @@ func (l *lanes) first(name string) (wire.Report, bool) {
 }
 
 // done acknowledges the first report of a lane and takes it off.
-func (l *lanes) done(name string, report wire.Report) error {
-	l.writing.Lock()
-	err := wire.Write(l.w, &wire.ReportAck{Seq: report.Seq})
-	l.writing.Unlock()
+func (l *lanes) done(name string, report wire.Report) {
 	l.mu.Lock()
+	l.acks = wire.Append(l.acks, &wire.ReportAck{Seq: report.Seq})
 	l.queues[name] = l.queues[name][1:]
 	l.count--
 	l.bytes -= len(report.Value)
 	l.mu.Unlock()
-	select {
-	case l.room <- struct{}{}:
-	default:
+	for _, bell := range []chan struct{}{l.room, l.settled} {
+		select {
+		case bell <- struct{}{}:
+		default:
+		}
 	}
-	return err
+}
+
+// writeAcks writes acknowledgements until ctx ends, those that are there together
+// in one write.
+func (l *lanes) writeAcks(ctx context.Context, w io.Writer) error {
+	for {
+		select {
+		case <-l.settled:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		l.mu.Lock()
+		acks := l.acks
+		l.acks = nil
+		l.mu.Unlock()
+		if len(acks) == 0 {
+			continue
+		}
+		if _, err := w.Write(acks); err != nil {
+			return fmt.Errorf("write acks: %w", err)
+		}
+	}
 }
 
 // superseded says whether a newer report of the same thing waits behind the first.
@@ -150,41 +168,51 @@ func (l *lanes) superseded(name string, report wire.Report) bool {
 }
 
 // settle tries until the report is written, or never can be. It returns false
-// when ctx ended before.
-func (l *lanes) settle(ctx context.Context, name string, report wire.Report) bool {
-	for wait := minRetry; ; wait = min(2*wait, maxRetry) {
+// when ctx ended before. The wait between attempts is the lane's and not the
+// report's, so that reports which supersede one another do not hasten it.
+func (l *lanes) settle(ctx context.Context, name string, report wire.Report, wait time.Duration) (time.Duration, bool) {
+	for {
 		if l.superseded(name, report) {
 			l.r.update(func(s *Stats) { s.Superseded++ })
-			return true
+			return wait, true
 		}
 		err := l.try(ctx, report)
 		if ctx.Err() != nil {
-			return false
+			return wait, false
 		}
-		switch {
-		case err == nil:
-			l.r.update(func(s *Stats) { s.Written++ })
-			return true
-		case errors.Is(err, errForeign):
-			l.log.Warn("report about something that is not this edge's, dropped", "key", report.Key, "subject", uint64(report.Subject), "error", err)
-			l.r.update(func(s *Stats) { s.Foreign++ })
-			return true
-		case hopeless(err):
-			l.log.Info("report can't be written and is dropped", "key", report.Key, "subject", uint64(report.Subject), "error", err)
-			l.r.update(func(s *Stats) { s.Dropped++ })
-			return true
+		if l.verdict(report, err) {
+			return minRetry, true
 		}
 		if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
 			wait = max(wait, time.Duration(seconds)*time.Second)
 		}
 		l.log.Warn("report can't be written now", "key", report.Key, "subject", uint64(report.Subject), "error", err, "wait", wait)
-		l.r.update(func(s *Stats) { s.Retried++ })
 		select {
 		case <-time.After(wait/2 + rand.N(wait)):
 		case <-ctx.Done():
-			return false
+			return wait, false
 		}
+		wait = min(2*wait, maxRetry)
 	}
+}
+
+// verdict counts what became of an attempt and says whether it was the last.
+func (l *lanes) verdict(report wire.Report, err error) bool {
+	switch {
+	case err == nil:
+		l.r.update(func(s *Stats) { s.Written++ })
+		return true
+	case errors.Is(err, errForeign):
+		l.log.Warn("report about something that is not this edge's, dropped", "key", report.Key, "subject", uint64(report.Subject), "error", err)
+		l.r.update(func(s *Stats) { s.Foreign++ })
+		return true
+	case hopeless(err):
+		l.log.Info("report can't be written and is dropped", "key", report.Key, "subject", uint64(report.Subject), "error", err)
+		l.r.update(func(s *Stats) { s.Dropped++ })
+		return true
+	}
+	l.r.update(func(s *Stats) { s.Retried++ })
+	return false
 }
 
 func (l *lanes) try(ctx context.Context, report wire.Report) error {

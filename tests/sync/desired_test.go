@@ -281,7 +281,7 @@ func TestBadValueDelaysNoOther(t *testing.T) {
 // TestRandom changes the API, cuts the link and crashes the edge at random. In
 // the end the edge must hold what the API says, whatever came in between.
 func TestRandom(t *testing.T) {
-	seeds := 25
+	seeds := 15
 	if testing.Short() {
 		seeds = 5
 	}

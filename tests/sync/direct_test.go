@@ -32,9 +32,9 @@ func (d *direct) Dial(ctx context.Context, _ wire.Kind) (net.Conn, error) {
 	return edge, nil
 }
 
-// serve reads what the edge holds, sends frames, and waits until the last of them
+// serve reads what the edge holds, sends sent, and waits until the last of them
 // is acknowledged.
-func (d *direct) serve(t *testing.T, frames ...wire.Frame) {
+func (d *direct) serve(t *testing.T, sent ...wire.Frame) {
 	t.Helper()
 	var conn net.Conn
 	for conn == nil {
@@ -48,7 +48,7 @@ func (d *direct) serve(t *testing.T, frames ...wire.Frame) {
 		}
 	}
 	defer conn.Close()
-	r := wire.NewReader(bufio.NewReader(conn), 4<<20)
+	r := frames(conn)
 	next := func() wire.Frame {
 		f, err := r.Next()
 		if err != nil {
@@ -62,13 +62,16 @@ func (d *direct) serve(t *testing.T, frames ...wire.Frame) {
 		}
 	}
 	go func() {
-		for _, f := range frames {
+		for _, f := range sent {
 			_ = wire.Write(conn, f)
 		}
 	}()
 	for {
-		if ack, ok := next().(*wire.Ack); ok && ack.Seq == uint64(len(frames)) {
+		if ack, ok := next().(*wire.Ack); ok && ack.Seq == uint64(len(sent)) {
 			return
 		}
 	}
 }
+
+// frames reads what comes over conn.
+func frames(conn net.Conn) *wire.Reader { return wire.NewReader(bufio.NewReader(conn), 4<<20) }
