@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clienttesting "k8s.io/client-go/testing"
 
 	edgedesired "github.com/skerry-io/skerry/edgeagent/desired"
 	"github.com/skerry-io/skerry/edgeagent/store"
@@ -356,4 +359,40 @@ func random(ctx context.Context, t *testing.T, seed uint64, a *api, l *link, e *
 	if errors.Is(ctx.Err(), context.Canceled) {
 		t.Error("context ended too early")
 	}
+}
+
+// TestStaleCacheKillsNoPod has the edge hold a pod that the watch has not brought
+// yet, as when it comes to a replica that is behind.
+func TestStaleCacheKillsNoPod(t *testing.T) {
+	run(t, func(ctx context.Context, a *api, l *link, e *edge) {
+		a.putConfigMap(ctx, "cm", "x")
+		a.createPod(ctx, testPod("web", "cm"))
+		wait(time.Second)
+		l.cut()
+		wait(time.Minute)
+		// Another replica that lists nothing and whose watches bring nothing.
+		blind := newAPI(t)
+		blind.PrependReactor("get", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+			get, ok := action.(clienttesting.GetAction)
+			if !ok {
+				return false, nil, nil
+			}
+			pod, err := a.CoreV1().Pods(get.GetNamespace()).Get(ctx, get.GetName(), metav1.GetOptions{})
+			return true, pod, err
+		})
+		blind.putConfigMap(ctx, "cm", "x")
+		ctx, cancel := context.WithCancel(ctx)
+		p, wg := publisher(ctx, t, blind)
+		l.serve = func(_ context.Context, node string, conn net.Conn) error { return p.Serve(ctx, node, conn) }
+		l.counts()
+		l.mend()
+		wait(time.Minute)
+		for name, n := range l.counts() {
+			if strings.HasPrefix(name, "delete pods/") || strings.HasPrefix(name, "upsert pods/") {
+				t.Errorf("%s was sent %d times by a replica that is behind", name, n)
+			}
+		}
+		cancel()
+		wg.Wait()
+	})
 }
