@@ -135,10 +135,22 @@ func (s *Server) listenSessions(ctx context.Context, socks *listeners) (*tunnel.
 	if err != nil {
 		return nil, err
 	}
+	// The same keys after a restart: edges then learn in one round trip that their
+	// session is gone, and their proofs of address stay good.
+	reset, err := s.enroll.CA().Derive("stateless reset")
+	if err != nil {
+		return nil, err
+	}
+	token, err := s.enroll.CA().Derive("address token")
+	if err != nil {
+		return nil, err
+	}
 	return tunnel.Listen(ctx, tunnel.ListenConfig{
-		PacketConn: socks.edges,
-		TLS:        conf,
-		Replica:    replicaName(),
+		PacketConn:        socks.edges,
+		TLS:               conf,
+		StatelessResetKey: reset,
+		TokenKey:          token,
+		Replica:           replicaName(),
 		// Here and not in TLS, so that the edge learns why.
 		Refuse: func(id certs.Identity, cert *x509.Certificate) (wire.Code, string) {
 			if s.enroll.Revoked(id, cert) {

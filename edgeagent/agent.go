@@ -154,7 +154,7 @@ func (a *Agent) serve(ctx context.Context, client *cri.Client, st *store.Store) 
 	if err != nil {
 		return err
 	}
-	api, err := kubeletapi.New(kubeletapi.Config{Pods: podLookup{mgr}, Runtime: commands{client}, Log: a.log})
+	api, err := kubeletapi.New(kubeletapi.Config{Pods: podLookup{mgr}, Runtime: client, Log: a.log})
 	if err != nil {
 		return err
 	}

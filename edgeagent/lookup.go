@@ -1,8 +1,6 @@
 package edgeagent
 
 import (
-	"context"
-
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -50,21 +48,29 @@ func containerNames(p *pods.PodRuntime) []string {
 	return names
 }
 
+// describe tells what the kubelet API needs of a container. One that has ended
+// and is to run again waits, as its status says; its last run is then the one
+// before.
 func describe(p *pods.PodRuntime, name, reason string) kubeletapi.Container {
 	out := kubeletapi.Container{Name: name, Reason: reason}
 	c, ok := p.Container(name)
 	if !ok {
 		return out
 	}
+	last := kubeletapi.Attempt{ID: c.ID, LogPath: c.LogPath}
+	before := kubeletapi.Attempt{ID: c.PreviousID, LogPath: c.PreviousLogPath}
 	switch c.State {
 	case cri.StateRunning:
-		out.State = kubeletapi.Running
+		out.State, out.Current, out.Previous = kubeletapi.Running, last, before
 	case cri.StateExited:
-		out.State = kubeletapi.Terminated
+		if reason != "" {
+			out.Previous = last
+			return out
+		}
+		out.State, out.Current, out.Previous = kubeletapi.Terminated, last, before
 	case cri.StateCreated, cri.StateUnknown:
+		out.Previous = before
 	}
-	out.Current = kubeletapi.Attempt{ID: c.ID, LogPath: c.LogPath}
-	out.Previous = kubeletapi.Attempt{ID: c.PreviousID, LogPath: c.PreviousLogPath}
 	return out
 }
 
@@ -83,41 +89,4 @@ func waitingReasons(mgr *pods.Manager, namespace, name string) map[string]string
 		}
 	}
 	return reasons
-}
-
-// commands runs the kubelet API's commands in the runtime.
-type commands struct{ client *cri.Client }
-
-// Exec implements kubeletapi.Runtime.
-func (c commands) Exec(ctx context.Context, o kubeletapi.ExecOptions) (int, error) {
-	var resize chan cri.Size
-	if o.Resize != nil {
-		resize = make(chan cri.Size)
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		go forwardSizes(ctx, o.Resize, resize)
-	}
-	return c.client.Exec(ctx, cri.ExecOptions{
-		Container: o.ContainerID, Cmd: o.Command, TTY: o.TTY,
-		Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Resize: resize,
-	})
-}
-
-func forwardSizes(ctx context.Context, from <-chan kubeletapi.Size, to chan<- cri.Size) {
-	defer close(to)
-	for {
-		select {
-		case s, ok := <-from:
-			if !ok {
-				return
-			}
-			select {
-			case to <- cri.Size(s):
-			case <-ctx.Done():
-				return
-			}
-		case <-ctx.Done():
-			return
-		}
-	}
 }

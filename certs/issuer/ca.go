@@ -4,7 +4,9 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -143,6 +145,20 @@ func (ca *CA) KeyPEM() ([]byte, error) {
 		return nil, fmt.Errorf("encode ca key: %w", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: pemPrivateKey, Bytes: der}), nil
+}
+
+// Derive gives a secret that is the same for all who hold the CA's key, and
+// tells nothing of it or of secrets for other purposes (HKDF, RFC 5869).
+func (ca *CA) Derive(purpose string) ([32]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(ca.key)
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("derive key for %s: %w", purpose, err)
+	}
+	b, err := hkdf.Key(sha256.New, der, nil, "skerry "+purpose, 32)
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("derive key for %s: %w", purpose, err)
+	}
+	return [32]byte(b), nil
 }
 
 // Hash gives what a join command pins.

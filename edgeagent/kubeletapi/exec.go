@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-io/skerry/edgeagent/cri"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -73,7 +74,7 @@ func (s *Server) serveExec(ctx context.Context, conn net.Conn) {
 	if !req.Stdin {
 		in.close()
 	}
-	sizes := make(chan Size, resizes)
+	sizes := make(chan cri.Size, resizes)
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		defer close(sizes)
@@ -131,8 +132,8 @@ func (s *Server) commandTarget(req *wire.ExecRequest) (Container, error) {
 	return c, nil
 }
 
-func (e *execStream) options(req *wire.ExecRequest, id string, in *input, sizes <-chan Size) ExecOptions {
-	o := ExecOptions{ContainerID: id, Command: req.Command, TTY: req.TTY}
+func (e *execStream) options(req *wire.ExecRequest, id string, in *input, sizes <-chan cri.Size) cri.ExecOptions {
+	o := cri.ExecOptions{Container: id, Cmd: req.Command, TTY: req.TTY}
 	if req.Stdin {
 		o.Stdin = in
 	}
@@ -150,7 +151,7 @@ func (e *execStream) options(req *wire.ExecRequest, id string, in *input, sizes 
 
 // readInput takes frames until the stream ends, also after the command has: its
 // end is how the peer says that it has had the last frame.
-func (e *execStream) readInput(ctx context.Context, in *input, sizes chan Size) error {
+func (e *execStream) readInput(ctx context.Context, in *input, sizes chan cri.Size) error {
 	defer in.end()
 	for {
 		f, err := e.frames.Next()
@@ -166,7 +167,7 @@ func (e *execStream) readInput(ctx context.Context, in *input, sizes chan Size) 
 				return fmt.Errorf("%w: %w", errStreamEnded, err)
 			}
 		case *wire.Resize:
-			offer(sizes, Size{Width: clamp(f.Width), Height: clamp(f.Height)})
+			offer(sizes, cri.Size{Width: clamp(f.Width), Height: clamp(f.Height)})
 		case *wire.CloseInput:
 			in.end()
 		}
@@ -183,7 +184,7 @@ func (e *execStream) discard() {
 }
 
 // offer puts v into c, whose only sender it is, and drops the oldest when c is full.
-func offer(c chan Size, v Size) {
+func offer(c chan cri.Size, v cri.Size) {
 	for {
 		select {
 		case c <- v:

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/skerry-io/skerry/edgeagent/cri"
 	"github.com/skerry-io/skerry/edgeagent/kubeletapi"
 	"github.com/skerry-io/skerry/edgeagent/kubeletapi/kubeletapitest"
 	"github.com/skerry-io/skerry/tunnel/wire"
@@ -175,9 +176,9 @@ func TestExec(t *testing.T) {
 // get through until the buffer is full, then the stream's flow control acts;
 // when the stream dies the command is canceled.
 func TestExecInputIsBounded(t *testing.T) {
-	sizes := make(chan kubeletapi.Size)
+	sizes := make(chan cri.Size)
 	canceled := make(chan error)
-	e := startEdge(t, kubeletapi.Config{Runtime: kubeletapitest.Runtime{Override: func(ctx context.Context, o kubeletapi.ExecOptions) (int, error) {
+	e := startEdge(t, kubeletapi.Config{Runtime: kubeletapitest.Runtime{Override: func(ctx context.Context, o cri.ExecOptions) (int, error) {
 		for s := range o.Resize {
 			sizes <- s
 			if s.Height == 2 {
@@ -219,7 +220,7 @@ func TestExecInputIsBounded(t *testing.T) {
 func TestExecCanceledWithStream(t *testing.T) {
 	canceled := make(chan error, 1)
 	started := make(chan struct{})
-	e := startEdge(t, kubeletapi.Config{Runtime: kubeletapitest.Runtime{Override: func(ctx context.Context, _ kubeletapi.ExecOptions) (int, error) {
+	e := startEdge(t, kubeletapi.Config{Runtime: kubeletapitest.Runtime{Override: func(ctx context.Context, _ cri.ExecOptions) (int, error) {
 		close(started)
 		<-ctx.Done()
 		canceled <- ctx.Err()
@@ -279,7 +280,7 @@ func oneRunning() *kubeletapitest.Pods {
 
 // TestExecOutputOrder writes on both outputs by turns, in pieces larger than a frame.
 func TestExecOutputOrder(t *testing.T) {
-	e := startEdge(t, kubeletapi.Config{Runtime: kubeletapitest.Runtime{Override: func(_ context.Context, o kubeletapi.ExecOptions) (int, error) {
+	e := startEdge(t, kubeletapi.Config{Runtime: kubeletapitest.Runtime{Override: func(_ context.Context, o cri.ExecOptions) (int, error) {
 		for i := range byte(20) {
 			for _, w := range []io.Writer{o.Stdout, o.Stderr} {
 				if _, err := w.Write(bytes.Repeat([]byte{i}, 100_000)); err != nil {
@@ -323,7 +324,7 @@ func FuzzExec(f *testing.F) {
 	f.Add(wire.Append(wire.Append(seed, &wire.Data{Bytes: []byte("x")}), &wire.CloseInput{}))
 	f.Add(seed[:5])
 	f.Add(wire.Append(nil, &wire.Resize{}))
-	s, err := kubeletapi.New(kubeletapi.Config{Pods: oneRunning(), Runtime: kubeletapitest.Runtime{Override: func(_ context.Context, o kubeletapi.ExecOptions) (int, error) {
+	s, err := kubeletapi.New(kubeletapi.Config{Pods: oneRunning(), Runtime: kubeletapitest.Runtime{Override: func(_ context.Context, o cri.ExecOptions) (int, error) {
 		if o.Stdin != nil {
 			_, _ = io.Copy(io.Discard, o.Stdin)
 		}

@@ -3,8 +3,8 @@ package kubeletapi
 import (
 	"context"
 	"fmt"
-	"io"
 
+	"github.com/skerry-io/skerry/edgeagent/cri"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -15,33 +15,13 @@ type Pods interface {
 	Lookup(namespace, name, uid string) (Pod, bool)
 }
 
-// Runtime runs commands in containers.
+// Runtime runs commands in containers; a *cri.Client does.
 type Runtime interface {
 	// Exec runs a command and returns its exit code once all its output was
 	// written. The error is nil whenever the command ran and ended, whatever its
 	// code. It ends the command when ctx ends.
-	Exec(ctx context.Context, o ExecOptions) (int, error)
+	Exec(ctx context.Context, o cri.ExecOptions) (int, error)
 }
-
-// ExecOptions say what to run and where its bytes go.
-type ExecOptions struct {
-	// ContainerID is the runtime's id of a running container.
-	ContainerID string
-	// Command is the command with its arguments.
-	Command []string
-	// TTY asks for a terminal; all output is then on Stdout.
-	TTY bool
-	// Stdin, Stdout and Stderr are nil where the caller has none. A Read of Stdin
-	// ends no later than Exec's return has been noticed.
-	Stdin          io.Reader
-	Stdout, Stderr io.Writer
-	// Resize carries the terminal's sizes, nil without TTY. It is closed when no
-	// more can come, perhaps after Exec has returned.
-	Resize <-chan Size
-}
-
-// Size is a terminal's size in characters.
-type Size struct{ Width, Height uint16 }
 
 // State is what a container does.
 type State int

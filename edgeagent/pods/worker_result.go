@@ -81,12 +81,19 @@ func (s *step) record(err error, now time.Time) {
 	s.fails++
 }
 
+// quietFails is how often a volume may lack what is on its way before that is
+// told: with the pauses of stepRetry, some seconds.
+const quietFails = 3
+
 func (w *worker) volumesDone(r result, now time.Time) {
 	if r.err == nil {
 		w.mem.volumes = step{done: true}
 		return
 	}
-	w.event("", corev1.EventTypeWarning, "FailedMount", r.err.Error())
+	// What is on its way is worth a warning only when it stays away.
+	if !errors.Is(r.err, volumes.ErrNotYet) || w.mem.volumes.fails >= quietFails {
+		w.event("", corev1.EventTypeWarning, "FailedMount", r.err.Error())
+	}
 	was := w.mem.volumes.done
 	w.mem.volumes.record(r.err, now)
 	if was {

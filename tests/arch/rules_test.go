@@ -37,6 +37,7 @@ var doors = map[string][]string{
 	"k8s.io/klog":                           {"cmd/daemon"},
 	"k8s.io/utils":                          {"cloudproxy/kubeletfront"}, // exit codes for cri-streaming
 	"golang.org/x/time":                     {"cloudproxy/enroll"},
+	"golang.org/x/term":                     {"cmd/skerry"},
 	"sigs.k8s.io/yaml":                      {"cmd", "edgeagent/config"},
 
 	"github.com/google/go-cmp": {inTests},

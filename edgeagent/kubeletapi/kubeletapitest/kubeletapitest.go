@@ -12,21 +12,22 @@ import (
 	"sync"
 	"time"
 
+	"github.com/skerry-io/skerry/edgeagent/cri"
 	"github.com/skerry-io/skerry/edgeagent/kubeletapi"
 )
 
 // Runtime runs commands as processes. The zero value is ready.
 type Runtime struct {
 	// Override, when not nil, is called instead of running a process.
-	Override func(ctx context.Context, o kubeletapi.ExecOptions) (int, error)
+	Override func(ctx context.Context, o cri.ExecOptions) (int, error)
 }
 
 // Exec implements kubeletapi.Runtime, without a terminal.
-func (r Runtime) Exec(ctx context.Context, o kubeletapi.ExecOptions) (int, error) {
+func (r Runtime) Exec(ctx context.Context, o cri.ExecOptions) (int, error) {
 	if r.Override != nil {
 		return r.Override(ctx, o)
 	}
-	cmd := exec.CommandContext(ctx, o.Command[0], o.Command[1:]...)
+	cmd := exec.CommandContext(ctx, o.Cmd[0], o.Cmd[1:]...)
 	cmd.WaitDelay = time.Second
 	cmd.Stdout, cmd.Stderr = o.Stdout, o.Stderr
 	if o.Stdin != nil {
@@ -48,7 +49,7 @@ func (r Runtime) Exec(ctx context.Context, o kubeletapi.ExecOptions) (int, error
 		return exit.ExitCode(), nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("run %s: %w", o.Command[0], err)
+		return 0, fmt.Errorf("run %s: %w", o.Cmd[0], err)
 	}
 	return 0, nil
 }

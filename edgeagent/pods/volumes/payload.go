@@ -1,19 +1,16 @@
 package volumes
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
 	"path"
-	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/skerry-io/skerry/edgeagent/pods/downward"
+	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
 // file is one file of a payload volume.
@@ -29,14 +26,6 @@ type files map[string]file
 
 // defaultExpiry is what the API defaults expirationSeconds to.
 const defaultExpiry = 3600
-
-// TokenID is the last part of the key tokens/NAMESPACE/POD/ID under which the
-// desired state holds a projected token: the first 16 hex digits of the SHA-256
-// of pod UID, audience and lifetime in seconds, joined by newlines.
-func TokenID(pod types.UID, audience string, seconds int64) string {
-	sum := sha256.Sum256([]byte(string(pod) + "\n" + audience + "\n" + strconv.FormatInt(seconds, 10)))
-	return hex.EncodeToString(sum[:])[:16]
-}
 
 func (m *Manager) payload(pod *corev1.Pod, v *corev1.Volume, facts downward.Facts) (files, error) {
 	switch {
@@ -176,9 +165,9 @@ func (m *Manager) token(pod *corev1.Pod, src *corev1.ServiceAccountTokenProjecti
 	if src.ExpirationSeconds != nil {
 		seconds = *src.ExpirationSeconds
 	}
-	t, err := m.objects.Token(pod.Namespace, pod.Name, TokenID(pod.UID, src.Audience, seconds))
+	t, err := m.objects.Token(pod.Namespace, pod.Name, wire.TokenID(string(pod.UID), src.Audience, seconds))
 	if errors.Is(err, ErrNotFound) {
-		return nil, fmt.Errorf("service account token for audience %q has not arrived yet", src.Audience)
+		return nil, fmt.Errorf("service account token for audience %q: %w", src.Audience, ErrNotYet)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("service account token: %w", err)

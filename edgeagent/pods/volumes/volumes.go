@@ -19,11 +19,15 @@ import (
 // implementation of Objects returns errors that wrap it.
 var ErrNotFound = errors.New("not found")
 
+// ErrNotYet says that something is on its way: a token, which the cloud makes
+// after it has sent the pod.
+var ErrNotYet = errors.New("has not arrived yet")
+
 // Objects reads the desired state that volumes show.
 type Objects interface {
 	ConfigMap(namespace, name string) (*corev1.ConfigMap, error)
 	Secret(namespace, name string) (*corev1.Secret, error)
-	// Token returns the projected service account token of a pod; see TokenID.
+	// Token returns the projected service account token of a pod; see wire.TokenID.
 	Token(namespace, pod, id string) (*authenticationv1.TokenRequest, error)
 }
 

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skerry-io/skerry/edgeagent/pods/downward"
+	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
 type memObjects struct {
@@ -130,7 +131,7 @@ func TestPayloadVolumes(t *testing.T) {
 			Data: map[string]string{"a": "1", "b": "2"}, BinaryData: map[string][]byte{"bin": {0, 255}},
 		}},
 		secrets: map[string]*corev1.Secret{"ns/s": {Data: map[string][]byte{"k": []byte("v")}}},
-		tokens:  map[string]string{TokenID("uid-1", "aud", 600): "tok"},
+		tokens:  map[string]string{wire.TokenID("uid-1", "aud", 600): "tok"},
 	}
 	cmRef := func(items ...corev1.KeyToPath) *corev1.ConfigMapVolumeSource {
 		return &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "cm"}, Items: items}

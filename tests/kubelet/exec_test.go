@@ -1,4 +1,4 @@
-package kubeletfront
+package kubelet
 
 import (
 	"bytes"
@@ -15,6 +15,8 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 	utilexec "k8s.io/client-go/util/exec"
 
+	"github.com/skerry-io/skerry/cloudproxy/kubeletfront"
+	"github.com/skerry-io/skerry/edgeagent/cri"
 	"github.com/skerry-io/skerry/edgeagent/kubeletapi"
 	"github.com/skerry-io/skerry/edgeagent/kubeletapi/kubeletapitest"
 	"github.com/skerry-io/skerry/tunnel/wire"
@@ -119,9 +121,9 @@ func (s sizes) Next() *remotecommand.TerminalSize {
 }
 
 func TestExecResize(t *testing.T) {
-	w := start(t, settings{runtime: kubeletapitest.Runtime{Override: func(_ context.Context, o kubeletapi.ExecOptions) (int, error) {
+	w := start(t, settings{runtime: kubeletapitest.Runtime{Override: func(_ context.Context, o cri.ExecOptions) (int, error) {
 		for i := uint16(1); i <= 5; i++ {
-			if s := <-o.Resize; !o.TTY || o.Stderr != nil || s != (kubeletapi.Size{Width: 80 + i, Height: i}) {
+			if s := <-o.Resize; !o.TTY || o.Stderr != nil || s != (cri.Size{Width: 80 + i, Height: i}) {
 				return int(s.Height), nil
 			}
 			_, _ = o.Stdout.Write([]byte{byte(i)})
@@ -161,7 +163,7 @@ func (r *reader) Read([]byte) (int, error) {
 
 // started is a command that says so, and then waits for its end.
 func started(canceled chan<- error) kubeletapi.Runtime {
-	return kubeletapitest.Runtime{Override: func(ctx context.Context, o kubeletapi.ExecOptions) (int, error) {
+	return kubeletapitest.Runtime{Override: func(ctx context.Context, o cri.ExecOptions) (int, error) {
 		_, _ = io.WriteString(o.Stdout, "started")
 		<-ctx.Done()
 		canceled <- context.Cause(ctx)
@@ -227,7 +229,7 @@ func TestExecEdgeGone(t *testing.T) {
 // TestExecDrain ends the proxy while a command runs.
 func TestExecDrain(t *testing.T) {
 	canceled := make(chan error, 1)
-	w := start(t, settings{runtime: started(canceled), front: Config{DrainTimeout: time.Millisecond}})
+	w := start(t, settings{runtime: started(canceled), front: kubeletfront.Config{DrainTimeout: time.Millisecond}})
 	on := make(signal)
 	done := make(chan error, 1)
 	go func() { done <- w.call(t.Context(), "spdy", remotecommand.StreamOptions{Stdout: on}, "sleep") }()
@@ -241,7 +243,7 @@ func TestExecDrain(t *testing.T) {
 
 // TestExecRefused are answers before the upgrade, and those of the edge after it.
 func TestExecRefused(t *testing.T) {
-	w := start(t, settings{front: Config{MaxStreamsPerEdge: 1}})
+	w := start(t, settings{front: kubeletfront.Config{MaxStreamsPerEdge: 1}})
 	w.addPod(newPod("off", "u2", "n2"))
 	gone := newPod("gone", "u3", "n1")
 	w.addPod(gone)

@@ -1,4 +1,4 @@
-package kubeletfront
+package kubelet
 
 import (
 	"bytes"
@@ -38,6 +38,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/skerry-io/skerry/cloudproxy/kubeletfront"
 	"github.com/skerry-io/skerry/edgeagent/kubeletapi"
 	"github.com/skerry-io/skerry/edgeagent/kubeletapi/kubeletapitest"
 	"github.com/skerry-io/skerry/tunnel/wire"
@@ -209,7 +210,7 @@ func (b *syncBuffer) String() string {
 
 type settings struct {
 	runtime kubeletapi.Runtime
-	front   Config
+	front   kubeletfront.Config
 }
 
 func start(t *testing.T, set settings) *world {
@@ -238,7 +239,7 @@ func start(t *testing.T, set settings) *world {
 	cfg.Listener, cfg.Client, cfg.Pods, cfg.Edges = ln, &clientset{w.client, reviews}, w.lister, w.edges
 	cfg.Certificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &serving, nil }
 	cfg.Log = slog.New(slog.NewTextHandler(w.log, nil))
-	s, err := New(cfg)
+	s, err := kubeletfront.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
