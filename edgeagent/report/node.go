@@ -82,7 +82,7 @@ func statfs(path string) (total, available uint64, err error) {
 	if err := syscall.Statfs(path, &st); err != nil {
 		return 0, 0, fmt.Errorf("statfs %s: %w", path, err)
 	}
-	size := uint64(st.Bsize) //nolint:gosec,unconvert // a block size is positive, of another type on some machines
+	size := uint64(st.Bsize)
 	return st.Blocks * size, st.Bavail * size, nil
 }
 
@@ -237,7 +237,7 @@ func ready(runtimeErr error) corev1.NodeCondition {
 }
 
 func bytesQuantity(n uint64) *resource.Quantity {
-	return resource.NewQuantity(int64(min(n, math.MaxInt64)), resource.BinarySI) //nolint:gosec // bounded by min
+	return resource.NewQuantity(int64(min(n, math.MaxInt64)), resource.BinarySI)
 }
 
 func (n *nodeReporter) text(path string) string {

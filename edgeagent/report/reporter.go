@@ -185,7 +185,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 			err = r.serve(ctx, conn)
 		}
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // told to stop, whatever the stream says about it
+			return nil // told to stop, whatever the stream says about it
 		}
 		if failed := r.store.Err(); failed != nil {
 			return failed

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -87,9 +89,7 @@ func TestNodeConditions(t *testing.T) {
 			want := map[corev1.NodeConditionType]corev1.ConditionStatus{
 				corev1.NodeMemoryPressure: "False", corev1.NodeDiskPressure: "False", corev1.NodePIDPressure: "False", corev1.NodeReady: "True",
 			}
-			for k, v := range tt.want {
-				want[k] = v
-			}
+			maps.Copy(want, tt.want)
 			got := make(map[corev1.NodeConditionType]corev1.ConditionStatus)
 			for _, c := range n.status(t.Context(), time.Now(), nil).Conditions {
 				got[c.Type] = c.Status
@@ -103,21 +103,24 @@ func TestNodeConditions(t *testing.T) {
 
 func TestNodeIsPutWhenItChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var available uint64 = 900
+		var available atomic.Uint64
+		available.Store(900)
 		var puts []*corev1.NodeStatus
 		n := testNode(t, func(c *NodeConfig) {
-			c.Disk = func(string) (uint64, uint64, error) { return 1000, available, nil }
+			c.Disk = func(string) (uint64, uint64, error) { return 1000, available.Load(), nil }
 		})
 		n.log = discard()
 		n.put = func(s *corev1.NodeStatus) error { puts = append(puts, s); return nil }
 		ctx, cancel := context.WithCancel(t.Context())
 		go n.run(ctx)
 		<-time.After(time.Hour)
+		synctest.Wait()
 		if len(puts) != 1 {
 			t.Fatalf("%d reports of a node that did not change", len(puts))
 		}
-		available = 10
+		available.Store(10)
 		<-time.After(nodeInterval + time.Second)
+		synctest.Wait()
 		if len(puts) != 2 {
 			t.Fatalf("%d reports after a change", len(puts))
 		}

@@ -21,7 +21,7 @@ type state struct {
 	LastSeq  uint64
 }
 
-func stateOf(t testing.TB, s *Store) state {
+func stateOf(t *testing.T, s *Store) state {
 	t.Helper()
 	var st state
 	if err := s.List("", func(o Object) bool {

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func openTest(t testing.TB, fs vfs.FS) *Store {
+func openTest(t *testing.T, fs vfs.FS) *Store {
 	t.Helper()
 	s, err := Open(Config{Dir: "db", FS: fs})
 	if err != nil {
@@ -20,7 +20,7 @@ func openTest(t testing.TB, fs vfs.FS) *Store {
 	return s
 }
 
-func reopen(t testing.TB, s *Store, fs vfs.FS) *Store {
+func reopen(t *testing.T, s *Store, fs vfs.FS) *Store {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -28,7 +28,7 @@ func reopen(t testing.TB, s *Store, fs vfs.FS) *Store {
 	return openTest(t, fs)
 }
 
-func messages(t testing.TB, s *Store) []string {
+func messages(t *testing.T, s *Store) []string {
 	t.Helper()
 	var got []string
 	for after := uint64(0); ; {

@@ -27,7 +27,7 @@ import (
 
 // observe counts the frames that come down.
 func (l *link) observe(r *io.PipeReader) {
-	defer r.Close() //nolint:errcheck // never fails
+	defer r.Close()
 	frames := wire.NewReader(bufio.NewReader(r), 4<<20)
 	for {
 		f, err := frames.Next()
@@ -219,9 +219,7 @@ func TestBurstCostsOneMessage(t *testing.T) {
 		a.createPod(ctx, testPod("web", "cm"))
 		wait(time.Second)
 		l.counts()
-		l.mu.Lock()
-		l.delay = 300 * time.Millisecond
-		l.mu.Unlock()
+		l.slow(300 * time.Millisecond)
 		for i := range 1000 {
 			a.putConfigMap(ctx, "cm", fmt.Sprint(i+1))
 		}
@@ -237,7 +235,7 @@ func TestBurstCostsOneMessage(t *testing.T) {
 }
 
 func TestTokenIsRenewed(t *testing.T) {
-	run(t, func(ctx context.Context, a *api, l *link, e *edge) {
+	run(t, func(ctx context.Context, a *api, l *link, _ *edge) {
 		a.createPod(ctx, testPod("web"))
 		wait(time.Second)
 		key := "upsert " + wire.TokenKey("default", "web", wire.TokenID("uid-1", "", 3607))
@@ -260,7 +258,7 @@ func TestTokenIsRenewed(t *testing.T) {
 }
 
 func TestBadValueDelaysNoOther(t *testing.T) {
-	run(t, func(ctx context.Context, a *api, l *link, e *edge) {
+	run(t, func(ctx context.Context, _ *api, l *link, e *edge) {
 		l.cut()
 		conn := &direct{link: l}
 		wait(time.Second)
@@ -303,7 +301,7 @@ func random(ctx context.Context, t *testing.T, seed uint64, a *api, l *link, e *
 	rng := rand.New(rand.NewPCG(seed, 0))
 	name := func() string { return fmt.Sprintf("pod-%d", rng.IntN(6)) }
 	cm := func() string { return fmt.Sprintf("cm-%d", rng.IntN(6)) }
-	l.delay = time.Duration(rng.IntN(50)) * time.Millisecond
+	l.slow(time.Duration(rng.IntN(50)) * time.Millisecond)
 	for range 150 {
 		switch rng.IntN(14) {
 		case 0, 1, 2:
@@ -364,7 +362,7 @@ func random(ctx context.Context, t *testing.T, seed uint64, a *api, l *link, e *
 // TestStaleCacheKillsNoPod has the edge hold a pod that the watch has not brought
 // yet, as when it comes to a replica that is behind.
 func TestStaleCacheKillsNoPod(t *testing.T) {
-	run(t, func(ctx context.Context, a *api, l *link, e *edge) {
+	run(t, func(ctx context.Context, a *api, l *link, _ *edge) {
 		a.putConfigMap(ctx, "cm", "x")
 		a.createPod(ctx, testPod("web", "cm"))
 		wait(time.Second)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
@@ -44,7 +45,7 @@ func (d *direct) serve(t *testing.T, sent ...wire.Frame) {
 		select {
 		case conn = <-conns:
 		default:
-			wait(1)
+			wait(time.Nanosecond)
 		}
 	}
 	defer conn.Close()

@@ -29,8 +29,12 @@ import (
 
 const node = "edge-1"
 
-// wait lets virtual time pass.
-func wait(d time.Duration) { <-time.After(d) }
+// wait lets virtual time pass, and then all others come to rest. Only the
+// goroutine of the test may call it.
+func wait(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
 
 func logger() *slog.Logger {
 	if os.Getenv("SKERRY_TEST_LOG") != "" {
@@ -51,7 +55,7 @@ type link struct {
 	up     chan struct{} // closed when down turns false
 	conns  []net.Conn
 	frames map[string]int // frames sent down, by type and key
-	delay  time.Duration  // of each read of the edge
+	delay  time.Duration  // of each write of the cloud
 }
 
 func newLink(ctx context.Context, serve func(context.Context, string, net.Conn) error) *link {
@@ -96,6 +100,13 @@ func (l *link) cut() {
 	}
 }
 
+// slow makes each write of the cloud take d.
+func (l *link) slow(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.delay = d
+}
+
 func (l *link) mend() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -135,7 +146,7 @@ func (t *tap) Write(p []byte) (int, error) {
 	delay := t.link.delay
 	t.link.mu.Unlock()
 	if delay > 0 {
-		wait(delay)
+		<-time.After(delay)
 	}
 	return t.Conn.Write(p)
 }
@@ -159,7 +170,7 @@ type edge struct {
 	woken map[string]int
 }
 
-func newEdge(t testing.TB) *edge {
+func newEdge(t *testing.T) *edge {
 	return &edge{t: t, fs: vfs.NewCrashableMem(), woken: make(map[string]int)}
 }
 
@@ -211,7 +222,7 @@ type api struct {
 	rv int
 }
 
-func newAPI(t testing.TB) *api {
+func newAPI(t *testing.T) *api {
 	t.Helper()
 	a := &api{Clientset: fake.NewClientset(), t: t}
 	a.PrependReactor("create", "serviceaccounts", func(action clienttesting.Action) (bool, runtime.Object, error) {
@@ -298,7 +309,7 @@ func testPod(name string, configMaps ...string) *corev1.Pod {
 }
 
 // publisher runs the cloud half.
-func publisher(ctx context.Context, t testing.TB, a *api) (*clouddesired.Publisher, *sync.WaitGroup) {
+func publisher(ctx context.Context, t *testing.T, a *api) (*clouddesired.Publisher, *sync.WaitGroup) {
 	t.Helper()
 	p, err := clouddesired.New(clouddesired.Config{Client: a, Log: logger()})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -231,9 +232,10 @@ func TestForeignReportsAreRefused(t *testing.T) {
 // TestRefusedWriteDelaysNoOther has the API fail for one pod for an hour.
 func TestRefusedWriteDelaysNoOther(t *testing.T) {
 	runReports(t, func(ctx context.Context, a *api, _ *link, e *reporting, r *cloudreport.Receiver) {
-		broken := true
+		var broken atomic.Bool
+		broken.Store(true)
 		a.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
-			if p, ok := action.(clienttesting.PatchAction); ok && broken && p.GetName() == "bad" {
+			if p, ok := action.(clienttesting.PatchAction); ok && broken.Load() && p.GetName() == "bad" {
 				return true, nil, apierrors.NewInternalError(fmt.Errorf("webhook is down"))
 			}
 			return false, nil, nil
@@ -256,7 +258,7 @@ func TestRefusedWriteDelaysNoOther(t *testing.T) {
 		if n := e.store.Outbox().Stats().Entries; n != 1 {
 			t.Errorf("outbox holds %d entries of one key", n)
 		}
-		broken = false
+		broken.Store(false)
 		wait(time.Minute)
 		if p := a.pod(ctx, "bad"); p.Status.Message != "later 59" {
 			t.Errorf("status: %+v", p.Status)
@@ -277,7 +279,7 @@ func TestReportsRandom(t *testing.T) {
 		seeds = 5
 	}
 	for seed := range seeds {
-		runReports(t, func(ctx context.Context, a *api, l *link, e *reporting, r *cloudreport.Receiver) {
+		runReports(t, func(ctx context.Context, a *api, l *link, e *reporting, _ *cloudreport.Receiver) {
 			randomReports(ctx, t, uint64(seed), a, l, e)
 		})
 		if t.Failed() {
@@ -290,7 +292,7 @@ func randomReports(ctx context.Context, t *testing.T, seed uint64, a *api, l *li
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 1))
 	failing := make(chan struct{}, 1<<20)
-	a.PrependReactor("*", "*", func(action clienttesting.Action) (bool, runtime.Object, error) {
+	a.PrependReactor("*", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
 		select {
 		case <-failing:
 			return true, nil, apierrors.NewTooManyRequests("slow down", 1)
@@ -304,7 +306,7 @@ func randomReports(ctx context.Context, t *testing.T, seed uint64, a *api, l *li
 		a.createPod(ctx, pod)
 		uids[pod.Name] = pod.UID
 	}
-	l.delay = time.Duration(rng.IntN(20)) * time.Millisecond
+	l.slow(time.Duration(rng.IntN(20)) * time.Millisecond)
 	wantStatus := make(map[string]string)
 	wantEvents := make(map[string]bool)
 	for i := range 200 {
@@ -396,6 +398,10 @@ func TestSentInOrder(t *testing.T) {
 			e.reporter.Event(&corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("e", i)}})
 		}
 		wait(5 * time.Second)
+		e.halt()
+		cancel()
+		l.cut()
+		l.wg.Wait()
 		want := []string{"e0", "e1", "e2", "e3"}
 		if len(seen) < 2 {
 			t.Fatalf("reports were sent over %d streams", len(seen))
@@ -408,9 +414,5 @@ func TestSentInOrder(t *testing.T) {
 		if len(seen) > 8 {
 			t.Errorf("%d streams in five seconds: no backoff", len(seen))
 		}
-		e.halt()
-		cancel()
-		l.cut()
-		l.wg.Wait()
 	})
 }

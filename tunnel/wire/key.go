@@ -3,6 +3,7 @@ package wire
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -56,13 +57,8 @@ func SplitKey(key string) (r Resource, namespace, name, id string, ok bool) {
 	default:
 		return "", "", "", "", false
 	}
-	if len(p) != parts {
+	if len(p) != parts || slices.Contains(p, "") {
 		return "", "", "", "", false
-	}
-	for _, s := range p {
-		if s == "" {
-			return "", "", "", "", false
-		}
 	}
 	if parts == 4 {
 		id = p[3]
