@@ -111,7 +111,14 @@ func models(t *testing.T, unit int) []state {
 // file system, with any part of what was not synced lost.
 func TestCrashAtEveryOperation(t *testing.T) {
 	models := models(t, 100<<10)
-	rng := rand.New(rand.NewPCG(1, 2))
+	for seed := range uint64(4) {
+		crashEverywhere(t, models, seed)
+	}
+}
+
+func crashEverywhere(t *testing.T, models []state, seed uint64) {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(seed, 2))
 	type crash struct {
 		fs    *vfs.MemFS
 		acked int
@@ -136,18 +143,24 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	if err := run(errorfs.Wrap(fs, snap), 100<<10, func(n int) { mu.Lock(); acked = n; mu.Unlock() }); err != nil {
 		t.Fatal(err)
 	}
+	// Starting again writes, too.
+	if s, err := Open(Config{Dir: "db", FS: errorfs.Wrap(fs, snap)}); err != nil {
+		t.Fatal(err)
+	} else if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if len(crashes) < 50 {
 		t.Fatalf("only %d operations on the file system", len(crashes))
 	}
 	for i, c := range crashes {
 		s, err := Open(Config{Dir: "db", FS: c.fs})
 		if err != nil {
-			t.Fatalf("crash %d after %d steps: %v", i, c.acked, err)
+			t.Fatalf("seed %d, crash %d after %d steps: %v", seed, i, c.acked, err)
 		}
 		got := stateOf(t, s)
 		allowed := models[c.acked:min(c.acked+2, len(models))]
 		if !slices.ContainsFunc(allowed, func(m state) bool { return cmp.Equal(m, got) }) {
-			t.Errorf("crash %d after %d steps: %s", i, c.acked, cmp.Diff(models[c.acked], got))
+			t.Errorf("seed %d, crash %d after %d steps: %s", seed, i, c.acked, cmp.Diff(models[c.acked], got))
 		}
 		if err := s.Close(); err != nil {
 			t.Errorf("crash %d: close: %v", i, err)
@@ -200,6 +213,45 @@ func TestErrorAtEveryOperation(t *testing.T) {
 		}
 		if err := s.Close(); err != nil {
 			t.Errorf("operation %d: close: %v", i, err)
+		}
+	}
+}
+
+// TestCrashWhileOpening takes the power away before each operation of two
+// starts, many times, since what is lost is drawn at random.
+func TestCrashWhileOpening(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	var (
+		mu     sync.Mutex
+		clones []*vfs.MemFS
+	)
+	fs := vfs.NewCrashableMem()
+	snap := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			mu.Lock()
+			defer mu.Unlock()
+			for range 16 {
+				clones = append(clones, fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng}))
+			}
+		}
+		return nil
+	})
+	for range 2 {
+		s, err := Open(Config{Dir: "db", FS: errorfs.Wrap(fs, snap)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, clone := range clones {
+		s, err := Open(Config{Dir: "db", FS: clone})
+		if err != nil {
+			t.Fatalf("crash before operation %d: %v", i/16, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("crash before operation %d: close: %v", i/16, err)
 		}
 	}
 }

@@ -95,6 +95,7 @@ func Open(cfg Config) (*Store, error) {
 }
 
 func open(cfg Config) (_ *Store, err error) {
+	cfg.FS = orderedFS{cfg.FS}
 	if err := cfg.FS.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, classify(err)
 	}
