@@ -40,8 +40,8 @@ type Session struct {
 type Sessions interface {
 	// Sessions gives them all, in any order.
 	Sessions() []Session
-	// Changed gives a channel that has a value, or is closed, when that has changed
-	// since the call.
+	// Changed gives a channel that is closed, or receives a value, when an edge next
+	// comes, goes or is replaced. It is asked for before Sessions.
 	Changed() <-chan struct{}
 }
 
@@ -131,7 +131,7 @@ func (n *Nodes) Run(ctx context.Context) error {
 		wg.Go(func() { n.work(ctx) })
 	}
 	for {
-		changed := n.cfg.Sessions.Changed() // before the look, so that nothing is missed
+		changed := n.cfg.Sessions.Changed()
 		n.note(time.Now())
 		select {
 		case <-changed:

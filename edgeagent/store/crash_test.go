@@ -111,7 +111,11 @@ func models(t *testing.T, unit int) []state {
 // file system, with any part of what was not synced lost.
 func TestCrashAtEveryOperation(t *testing.T) {
 	models := models(t, 100<<10)
-	for seed := range uint64(4) {
+	seeds := uint64(3)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
 		crashEverywhere(t, models, seed)
 	}
 }
@@ -230,7 +234,7 @@ func TestCrashWhileOpening(t *testing.T) {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			mu.Lock()
 			defer mu.Unlock()
-			for range 16 {
+			for range 8 {
 				clones = append(clones, fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng}))
 			}
 		}
@@ -248,10 +252,10 @@ func TestCrashWhileOpening(t *testing.T) {
 	for i, clone := range clones {
 		s, err := Open(Config{Dir: "db", FS: clone})
 		if err != nil {
-			t.Fatalf("crash before operation %d: %v", i/16, err)
+			t.Fatalf("crash before operation %d: %v", i/8, err)
 		}
 		if err := s.Close(); err != nil {
-			t.Errorf("crash before operation %d: close: %v", i/16, err)
+			t.Errorf("crash before operation %d: close: %v", i/8, err)
 		}
 	}
 }

@@ -171,6 +171,7 @@ type edge struct {
 }
 
 func newEdge(t *testing.T) *edge {
+	t.Helper()
 	return &edge{t: t, fs: vfs.NewCrashableMem(), woken: make(map[string]int)}
 }
 
