@@ -1,12 +1,14 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -55,8 +57,15 @@ func run(m *testing.M) int {
 		fmt.Println(err)
 		return 1
 	}
+	// Two checkouts of one machine run the tests at once in slots 0 and 1.
+	slot, err := strconv.Atoi(cmp.Or(os.Getenv("SKERRY_E2E_SLOT"), "0"))
+	if err != nil {
+		fmt.Println("SKERRY_E2E_SLOT:", err)
+		return 1
+	}
 	theLab, err = lab.New(lab.Config{
-		Dir: filepath.Join(demo, "e2e"), BinDir: filepath.Join(demo, "bin"), Name: "e2e", PortBase: 17443, Net: 30,
+		Dir: filepath.Join(demo, "e2e"), BinDir: filepath.Join(demo, "bin"),
+		Name: fmt.Sprintf("e2e%d", slot), PortBase: 17443 + 100*slot, Net: 30 + 60*slot,
 		Manifests: yaml, Log: slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {

@@ -304,3 +304,20 @@ func TestDownOfNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestClaim(t *testing.T) {
+	dir := t.TempDir()
+	mark, thing := dir+"/marks/network", dir+"/thing"
+	if err := claim(mark, thing); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(thing, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := claim(mark, thing); err != nil {
+		t.Errorf("what this lab has made is refused: %v", err)
+	}
+	if err := claim(dir+"/other", thing); err == nil || !strings.Contains(err.Error(), thing+" is there already") {
+		t.Errorf("got %v, want a refusal of what another lab has made", err)
+	}
+}

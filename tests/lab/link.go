@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -31,6 +32,9 @@ func (e *Edge) LinkSocket() string { return e.Path("link.sock") }
 // addNetwork makes the namespace and both ends of the link, as far as they are
 // missing. The devices outlive linkemu, so that a link can die and come back.
 func (e *Edge) addNetwork(ctx context.Context) error {
+	if err := claim(e.Path("network"), e.Netns(), "/sys/class/net/"+e.cloudDevice()); err != nil {
+		return err
+	}
 	if !exists(e.Netns()) {
 		if _, err := e.lab.run(ctx, "ip", "netns", "add", e.netns()); err != nil {
 			return err
@@ -67,7 +71,27 @@ func (e *Edge) addNetwork(ctx context.Context) error {
 	return nil
 }
 
+// claim marks, by a file of the lab, what it is about to make. What is there
+// unmarked belongs to another lab, or to one whose directory is gone.
+func claim(mark string, things ...string) error {
+	if exists(mark) {
+		return nil
+	}
+	for _, thing := range things {
+		if exists(thing) {
+			return fmt.Errorf("%s is there already: another lab of this name runs, or its directory was removed before it was taken down", thing)
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(mark), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(mark, nil, 0o600)
+}
+
 func (e *Edge) removeNetwork(ctx context.Context) error {
+	if !exists(e.Path("network")) {
+		return nil
+	}
 	if deviceExists(e.cloudDevice()) {
 		if _, err := e.lab.run(ctx, "ip", "link", "del", e.cloudDevice()); err != nil {
 			return err

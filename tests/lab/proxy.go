@@ -47,7 +47,7 @@ func (l *Lab) StopProxy(ctx context.Context) error {
 	if err := l.HaltProxy(ctx); err != nil {
 		return err
 	}
-	if !deviceExists(l.cloudDevice()) {
+	if !exists(l.Path("proxy", "device")) || !deviceExists(l.cloudDevice()) {
 		return nil
 	}
 	_, err := l.run(ctx, "ip", "link", "del", l.cloudDevice())
@@ -69,6 +69,9 @@ func (l *Lab) kill(ctx context.Context, name string) error {
 
 func (l *Lab) addCloudDevice(ctx context.Context) error {
 	dev := l.cloudDevice()
+	if err := claim(l.Path("proxy", "device"), "/sys/class/net/"+dev); err != nil {
+		return err
+	}
 	if deviceExists(dev) {
 		return nil
 	}
