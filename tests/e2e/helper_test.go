@@ -262,6 +262,12 @@ func sameContainers(t *testing.T, before *corev1.Pod) {
 // fails checks how a command fails: an exit code, one line, and words in it.
 func fails(t *testing.T, err error, words ...string) {
 	t.Helper()
+	failsWith(t, "", err, words...)
+}
+
+// failsWith is fails for a command that tells details in its output.
+func failsWith(t *testing.T, out string, err error, words ...string) {
+	t.Helper()
 	cmdErr := (*lab.CommandError)(nil)
 	if !errors.As(err, &cmdErr) {
 		t.Fatalf("got %v, want a command that fails", err)
@@ -271,8 +277,8 @@ func fails(t *testing.T, err error, words ...string) {
 		t.Errorf("want one line of error, got %q", line)
 	}
 	for _, w := range words {
-		if !strings.Contains(strings.ToLower(line), strings.ToLower(w)) {
-			t.Errorf("the error %q does not say %q", line, w)
+		if !strings.Contains(strings.ToLower(out+line), strings.ToLower(w)) {
+			t.Errorf("the error %q with the output %q does not say %q", line, out, w)
 		}
 	}
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() <= 0 {

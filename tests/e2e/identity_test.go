@@ -95,10 +95,11 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 func (c credentials) otherCA(t *testing.T) (*x509.Certificate, *ecdsa.PrivateKey) {
 	t.Helper()
 	key := newKey(t)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: c.ca.Subject, URIs: c.ca.URIs, SubjectKeyId: c.ca.SubjectKeyId,
 		NotBefore: c.ca.NotBefore, NotAfter: c.ca.NotAfter, IsCA: true, BasicConstraintsValid: true, KeyUsage: c.ca.KeyUsage,
-	}, c.ca, &key.PublicKey, key)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	must(t, err)
 	ca, err := x509.ParseCertificate(der)
 	must(t, err)

@@ -25,7 +25,7 @@ func TestLogsFlags(t *testing.T) {
 	// kubectl asks for all containers in no certain order.
 	inOrder := func(log string) string { return strings.Join(sorted(strings.SplitAfter(log, "\n")), "") }
 	all := "a1\na2\na3\na4\na5\n"
-	whole := all + "b1\nan error\n"
+	whole := inOrder(all + "b1\nan error\n")
 	eventually(t, "the whole log", func() error {
 		if got := inOrder(logs("--all-containers")); got != whole {
 			return fmt.Errorf("got %q", got)
