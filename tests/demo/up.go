@@ -107,7 +107,7 @@ func (d *demo) show(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%w (log: %s)", err, d.edge.AgentLog())
 		}
-		fmt.Fprintf(d.out, "\n$ kubectl %s     # %d ms over link %s\n%s", quote(args), time.Since(begin).Milliseconds(), d.edge.Profile(), out)
+		fmt.Fprintf(d.out, "\n$ kubectl %s     # %d ms, link %s\n%s", quote(args), time.Since(begin).Milliseconds(), d.edge.Profile(), out)
 	}
 	fmt.Fprintln(d.out)
 	return nil
