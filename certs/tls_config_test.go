@@ -241,7 +241,7 @@ func TestResumedSessionIsCheckedAgain(t *testing.T) {
 			t.Error("the refused session was not a resumed one: the test shows nothing")
 		}
 		revoked = false
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		if srv, cli = handshake(t, server, client); srv.err == nil || cli.err == nil {
 			t.Errorf("expired: server %v, client %v; want a refusal", srv.err, cli.err)
 		}
@@ -300,7 +300,7 @@ func TestKeyPairFileReloads(t *testing.T) {
 		}
 		// Half of the new pair: the old one stays, however long it takes.
 		write(certFile, cert2)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		synctest.Wait()
 		if got := node(); got != "one" {
 			t.Errorf("identity %q; want one", got)
@@ -309,7 +309,7 @@ func TestKeyPairFileReloads(t *testing.T) {
 			t.Errorf("%d complaints; want 1:\n%s", n, &log)
 		}
 		write(keyFile, key2)
-		time.Sleep(11 * time.Second)
+		<-time.After(11 * time.Second)
 		synctest.Wait()
 		if got := node(); got != "two" {
 			t.Errorf("identity %q; want two", got)

@@ -24,7 +24,7 @@ func decode(t *testing.T, data []byte) []runtime.Object {
 	}
 	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
 	var objects []runtime.Object
-	for _, doc := range bytes.Split(data, []byte("---\n")) {
+	for doc := range bytes.SplitSeq(data, []byte("---\n")) {
 		if len(bytes.TrimSpace(doc)) == 0 {
 			continue
 		}

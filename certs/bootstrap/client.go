@@ -63,8 +63,7 @@ func enroll(ctx context.Context, cfg Config, req certs.EnrollRequest) (certs.Enr
 }
 
 func temporary(err error) bool {
-	var refused *RefusedError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*RefusedError](err); ok {
 		return refused.Code.Temporary()
 	}
 	var unreachable *UnreachableError
@@ -73,8 +72,7 @@ func temporary(err error) bool {
 
 // brief leaves out the advice that comes with the last error only.
 func brief(err error) error {
-	var unreachable *UnreachableError
-	if errors.As(err, &unreachable) {
+	if unreachable, ok := errors.AsType[*UnreachableError](err); ok {
 		return unreachable.Err
 	}
 	return err
@@ -135,8 +133,7 @@ func verifyPinned(cfg Config, host string, chain []*x509.Certificate, now time.T
 			return &ClockError{Now: now, NotBefore: start, NotAfter: leaf.NotAfter}
 		}
 	}
-	var name x509.HostnameError
-	if errors.As(err, &name) {
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return &NameError{Host: host, Err: err}
 	}
 	return &UntrustedError{cfg.Server, err}
@@ -162,7 +159,7 @@ func post(ctx context.Context, client *http.Client, cfg Config, body []byte) (ce
 	if err != nil {
 		return out, classify(cfg, err)
 	}
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // it was read, or the read failed
 	data, err := io.ReadAll(io.LimitReader(resp.Body, certs.MaxEnrollBody+1))
 	if err != nil {
 		return out, &UnreachableError{cfg.Server, err}

@@ -127,10 +127,9 @@ func TestSignEdgeRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	forged := append([]byte(nil), good...)
 	block, _ := pem.Decode(good)
 	block.Bytes[len(block.Bytes)-1] ^= 1
-	forged = pem.EncodeToMemory(block)
+	forged := pem.EncodeToMemory(block)
 
 	tests := map[string][]byte{
 		"empty":           nil,

@@ -20,7 +20,7 @@ func TestRoutes(t *testing.T) {
 	defer ln.Close()
 	reg := prometheus.NewRegistry()
 	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "skerry_test_total", Help: "Counts."})
-	reg.MustRegister(c) //nolint:forbidigo // the test owns the registry
+	reg.MustRegister(c)
 	var notReady error
 	s, err := New(Config{
 		Listener: ln,

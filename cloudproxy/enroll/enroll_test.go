@@ -179,7 +179,7 @@ func TestRateLimit(t *testing.T) {
 		if got := try(); got != http.StatusTooManyRequests {
 			t.Errorf("above the burst: %d", got)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		if got := try(); got != http.StatusBadRequest {
 			t.Errorf("a second later: %d", got)
 		}

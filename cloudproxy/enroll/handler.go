@@ -96,8 +96,7 @@ func decodeRequest(body io.Reader) (certs.EnrollRequest, error) {
 	var req certs.EnrollRequest
 	dec := json.NewDecoder(body)
 	if err := dec.Decode(&req); err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return req, errors.New("the request is too large")
 		}
 		// The decoder's text may quote the body, and a token is in there.

@@ -92,12 +92,12 @@ func TestServerCertificateIsRenewedAtTwoThirds(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		time.Sleep(issuer.DefaultTTL*2/3 - time.Second)
+		<-time.After(issuer.DefaultTTL*2/3 - time.Second)
 		synctest.Wait()
 		if s.ServerCertificate() != first {
 			t.Error("renewed too early")
 		}
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		synctest.Wait()
 		pair, err := s.GetCertificate(nil)
 		if err != nil || pair == first {
@@ -118,7 +118,7 @@ func TestRevocation(t *testing.T) {
 
 		id := func(node string) certs.Identity { return certs.Identity{Cluster: clusterID, Node: node} }
 		cert := func() *x509.Certificate { return &x509.Certificate{NotBefore: time.Now().Truncate(time.Second)} }
-		time.Sleep(1300 * time.Millisecond)
+		<-time.After(1300 * time.Millisecond)
 		old := cert()
 		if s.Revoked(id("edge-1"), old) {
 			t.Fatal("revoked from the start")
@@ -137,7 +137,7 @@ func TestRevocation(t *testing.T) {
 		if !slices.Equal(told, []string{"edge-1"}) {
 			t.Errorf("told %v; want [edge-1]", told)
 		}
-		time.Sleep(time.Until(until) + time.Second)
+		<-time.After(time.Until(until) + time.Second)
 		if s.Revoked(id("edge-1"), cert()) {
 			t.Error("a certificate from after the revocation is refused")
 		}

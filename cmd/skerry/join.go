@@ -165,7 +165,7 @@ func readToken(stdin io.Reader, name string) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("read token: %w", err)
 		}
-		defer f.Close()
+		defer f.Close() //nolint:errcheck // it was only read
 		in = f
 	}
 	data, err := io.ReadAll(io.LimitReader(in, limit))

@@ -33,8 +33,7 @@ func exitCode(ctx context.Context, io streams, args []string) int {
 		return 0
 	}
 	fmt.Fprintln(io.err, "Error: "+err.Error())
-	var usage *usageError
-	if errors.As(err, &usage) {
+	if usage, ok := errors.AsType[*usageError](err); ok {
 		fmt.Fprintln(io.err, "See '"+usage.command+" --help'.")
 		return exitUsage
 	}

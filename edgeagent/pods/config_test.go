@@ -40,7 +40,7 @@ func testEnv(t *testing.T) *env {
 func TestDNS(t *testing.T) {
 	own := &corev1.PodDNSConfig{
 		Nameservers: []string{"192.0.2.1"}, Searches: []string{"own", "lan"},
-		Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: ptr("2")}, {Name: "rotate"}},
+		Options: []corev1.PodDNSConfigOption{{Name: "ndots", Value: new("2")}, {Name: "rotate"}},
 	}
 	for _, tt := range []struct {
 		name   string
@@ -81,9 +81,9 @@ func TestSandboxConfig(t *testing.T) {
 	e := testEnv(t)
 	pod := newPod(strings.Repeat("long-", 20), func(p *corev1.Pod) {
 		p.Labels = map[string]string{"app": "x"}
-		p.Spec.ShareProcessNamespace = ptr(true)
+		p.Spec.ShareProcessNamespace = new(true)
 		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 8080, Protocol: corev1.ProtocolUDP}, {ContainerPort: 81}}
-		p.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: ptr(int64(7)), Sysctls: []corev1.Sysctl{{Name: "net/ipv4/x", Value: "1"}}}
+		p.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: new(int64(7)), Sysctls: []corev1.Sysctl{{Name: "net/ipv4/x", Value: "1"}}}
 		p.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("250m")}
 	})
 	pod.UID = "u"
@@ -118,12 +118,12 @@ func TestEnvironment(t *testing.T) {
 	c := &pod.Spec.Containers[0]
 	c.EnvFrom = []corev1.EnvFromSource{
 		{Prefix: "p-", ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: ref}},
-		{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: gone, Optional: ptr(true)}},
+		{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: gone, Optional: new(true)}},
 	}
 	c.Env = []corev1.EnvVar{
 		{Name: "OWN", Value: "$(SVC) $(p-data-1) $(LATER) $$(SVC)"},
 		{Name: "LATER", Value: "$(OWN)"},
-		{Name: "OPTIONAL", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: ref, Key: "no", Optional: ptr(true)}}},
+		{Name: "OPTIONAL", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: ref, Key: "no", Optional: new(true)}}},
 	}
 	got, err := e.environment(pod, c, downward.Facts{})
 	if err != nil {
@@ -156,10 +156,10 @@ func TestNonRoot(t *testing.T) {
 		image cri.Image
 		ok    bool
 	}{
-		{ptr(int64(5)), cri.Image{}, true},
-		{ptr(int64(0)), cri.Image{UID: ptr(int64(5))}, false},
-		{nil, cri.Image{UID: ptr(int64(5))}, true},
-		{nil, cri.Image{UID: ptr(int64(0))}, false},
+		{new(int64(5)), cri.Image{}, true},
+		{new(int64(0)), cri.Image{UID: new(int64(5))}, false},
+		{nil, cri.Image{UID: new(int64(5))}, true},
+		{nil, cri.Image{UID: new(int64(0))}, false},
 		{nil, cri.Image{}, false},
 		{nil, cri.Image{Username: "app"}, false},
 		{nil, cri.Image{Username: "1000"}, true},

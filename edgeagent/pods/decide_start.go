@@ -2,6 +2,7 @@ package pods
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -65,8 +66,8 @@ func (d *decider) initialize() bool {
 	if !past {
 		start = append(start, 0)
 	}
-	for i := len(start) - 1; i >= 0; i-- {
-		c := &inits[start[i]]
+	for _, s := range slices.Backward(start) {
+		c := &inits[s]
 		d.start(c.Name, d.obs.newest(c.Name))
 	}
 	return initialized

@@ -129,7 +129,7 @@ func twoApps(p *corev1.Pod) {
 
 func beingDeleted(grace int64) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
-		p.DeletionTimestamp, p.DeletionGracePeriodSeconds = ptr(metav1.NewTime(t0.Add(seconds(grace)))), &grace
+		p.DeletionTimestamp, p.DeletionGracePeriodSeconds = new(metav1.NewTime(t0.Add(seconds(grace)))), &grace
 	}
 }
 
@@ -248,7 +248,7 @@ func TestDecideFinish(t *testing.T) {
 	never, onFailure := policy(corev1.RestartPolicyNever), policy(corev1.RestartPolicyOnFailure)
 	failed := mounted(func(m *memory) { m.status = &corev1.PodStatus{Phase: corev1.PodFailed} })
 	old := mounted(func(m *memory) {
-		m.status = &corev1.PodStatus{Phase: corev1.PodRunning, StartTime: ptr(metav1.NewTime(ago(time.Minute)))}
+		m.status = &corev1.PodStatus{Phase: corev1.PodRunning, StartTime: new(metav1.NewTime(ago(time.Minute)))}
 	})
 	limit := func(s int64) func(*corev1.Pod) {
 		return func(p *corev1.Pod) { p.Spec.ActiveDeadlineSeconds = &s }
@@ -449,7 +449,7 @@ func TestDecideProbes(t *testing.T) {
 		},
 		{
 			name: "liveness failed", pod: with(func(c *corev1.Container) {
-				c.LivenessProbe = &corev1.Probe{TerminationGracePeriodSeconds: ptr(int64(9))}
+				c.LivenessProbe = &corev1.Probe{TerminationGracePeriodSeconds: new(int64(9))}
 			}),
 			obs: see(runs("c", time.Minute)), mem: mounted(verdict("c-id", probeLiveness, false)), want: "kill c-id 9s", status: "Running c=Running+",
 		},

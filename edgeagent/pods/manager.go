@@ -86,7 +86,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer m.running.Wait()
 	defer cancel()
 	if err := m.begin(ctx); err != nil {
-		return nil //nolint:nilerr // only the end of ctx makes begin give up
+		return nil // only the end of ctx makes begin give up
 	}
 	m.running.Go(func() { m.relist(ctx) })
 	for {

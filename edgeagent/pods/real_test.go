@@ -39,22 +39,22 @@ type rig struct {
 	stop    func()
 }
 
-func testClient(t testing.TB) *cri.Client {
-	t.Helper()
+func testClient(tb testing.TB) *cri.Client {
+	tb.Helper()
 	socket := os.Getenv(socketEnv)
 	if socket == "" {
-		t.Skip(socketEnv + " is not set")
+		tb.Skip(socketEnv + " is not set")
 	}
 	client, err := cri.New(cri.Config{Endpoint: socket})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = client.Close() })
+	tb.Cleanup(func() { _ = client.Close() })
 	return client
 }
 
-func (r *rig) start(t testing.TB) {
-	t.Helper()
+func (r *rig) start(tb testing.TB) {
+	tb.Helper()
 	m, err := New(Config{
 		Objects: r.objects, Reporter: r.rec, Events: r.rec, CRI: r.client,
 		StateDir: filepath.Join(r.dir, "state"), LogsDir: filepath.Join(r.dir, "logs"), CgroupRoot: testCgroup,
@@ -62,9 +62,9 @@ func (r *rig) start(t testing.TB) {
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -211,7 +211,7 @@ echo all good
 touch /mem/ready
 trap 'exit 0' TERM; while :; do sleep 0.1; done`))
 	pod.Spec.SecurityContext = &corev1.PodSecurityContext{
-		RunAsUser: ptr(int64(1000)), RunAsGroup: ptr(int64(2000)), FSGroup: ptr(int64(3000)), RunAsNonRoot: ptr(true),
+		RunAsUser: new(int64(1000)), RunAsGroup: new(int64(2000)), FSGroup: new(int64(3000)), RunAsNonRoot: new(true),
 		SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
 	pod.Spec.HostAliases = []corev1.HostAlias{{IP: "1.2.3.4", Hostnames: []string{"foo.local"}}}
@@ -229,7 +229,7 @@ trap 'exit 0' TERM; while :; do sleep 0.1; done`))
 	}}
 	c := &pod.Spec.Containers[0]
 	c.SecurityContext = &corev1.SecurityContext{
-		ReadOnlyRootFilesystem: ptr(true), AllowPrivilegeEscalation: ptr(false),
+		ReadOnlyRootFilesystem: new(true), AllowPrivilegeEscalation: new(false),
 		Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 	}
 	c.Env = []corev1.EnvVar{
@@ -239,7 +239,9 @@ trap 'exit 0' TERM; while :; do sleep 0.1; done`))
 		{Name: "GREETING", Value: "hi $(ONE) $(NAME)"},
 	}
 	c.VolumeMounts = []corev1.VolumeMount{
-		{Name: "cfg", MountPath: "/cfg"}, {Name: "mem", MountPath: "/mem"}, {Name: "init", MountPath: "/init"},
+		{Name: "cfg", MountPath: "/cfg"},
+		{Name: "mem", MountPath: "/mem"},
+		{Name: "init", MountPath: "/init"},
 		{Name: "cfg", MountPath: "/sub", SubPath: "a"},
 	}
 	c.ReadinessProbe = &corev1.Probe{
@@ -280,7 +282,7 @@ func TestRealProbesAndHooks(t *testing.T) {
 		PostStart: &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"sh", "-c", "touch /post"}}},
 		PreStop:   &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: 1}},
 	}
-	pod.Spec.TerminationGracePeriodSeconds = ptr(int64(2))
+	pod.Spec.TerminationGracePeriodSeconds = new(int64(2))
 	r := newRig(t, pod)
 	r.waitFor(t, "probed", "Running c=Running+")
 	p, _ := r.m.Lookup("ns", "probed", "")
@@ -432,7 +434,7 @@ func TestRealKillAndAdopt(t *testing.T) {
 }
 
 func TestRealSameNameNewUID(t *testing.T) {
-	grace := func(p *corev1.Pod) { p.Spec.TerminationGracePeriodSeconds = ptr(int64(2)) }
+	grace := func(p *corev1.Pod) { p.Spec.TerminationGracePeriodSeconds = new(int64(2)) }
 	r := newRig(t, newPod("twin", script("sleep 1000"), grace))
 	r.waitFor(t, "twin", "Running c=Running+")
 	next := newPod("twin", script("sleep 1000"), grace, func(p *corev1.Pod) { p.UID = "uid-second" })

@@ -62,6 +62,7 @@ func (e *env) oomScoreAdj(pod *corev1.Pod, c *corev1.Container) int64 {
 		return oomGuaranteed
 	case corev1.PodQOSBestEffort:
 		return oomBestEffort
+	case corev1.PodQOSBurstable:
 	}
 	allocatable := e.Allocatable()
 	capacity := allocatable.Memory().Value()

@@ -207,7 +207,8 @@ func (noCgroups) Ensure(string, cgroups.Limits) error { return nil }
 func (noCgroups) Remove(string) error                 { return nil }
 func (noCgroups) Children(string) ([]string, error)   { return nil, nil }
 
-func ptr[T any](v T) *T { return &v }
+//go:fix inline
+func ptr[T any](v T) *T { return new(v) }
 
 // newPod returns a pod of one container, changed by the given functions.
 func newPod(name string, change ...func(*corev1.Pod)) *corev1.Pod {
@@ -215,7 +216,7 @@ func newPod(name string, change ...func(*corev1.Pod)) *corev1.Pod {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID("uid-" + name), Generation: 1},
 		Spec: corev1.PodSpec{
 			RestartPolicy: corev1.RestartPolicyAlways, DNSPolicy: corev1.DNSDefault,
-			TerminationGracePeriodSeconds: ptr(int64(30)),
+			TerminationGracePeriodSeconds: new(int64(30)),
 			Containers: []corev1.Container{{
 				Name: "c", Image: "docker.io/library/busybox:test", ImagePullPolicy: corev1.PullIfNotPresent,
 			}},

@@ -100,8 +100,7 @@ func (w *worker) volumesDone(r result, now time.Time) {
 		// A refresh that failed: what is mounted stays, and is refreshed later.
 		w.mem.volumes.done, w.mem.volumesStale = true, true
 	}
-	var unsupported *volumes.UnsupportedError
-	if errors.As(r.err, &unsupported) {
+	if _, ok := errors.AsType[*volumes.UnsupportedError](r.err); ok {
 		w.mem.volumes.retryAt = now.Add(unsupportedRetry)
 	}
 }

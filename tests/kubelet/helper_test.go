@@ -48,6 +48,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		// klog flushes for as long as the process lives.
 		goleak.IgnoreTopFunction("k8s.io/klog/v2.(*flushDaemon).run.func1"),
+		// spdystream keeps an error of closing for a second, in case somebody asks.
+		goleak.IgnoreTopFunction("github.com/moby/spdystream.(*Connection).shutdown"),
 		// client-go's WebSocket client leaves its pings behind when it is canceled.
 		goleak.IgnoreTopFunction("k8s.io/client-go/tools/remotecommand.(*heartbeat).start"),
 	)

@@ -203,7 +203,7 @@ func delegate(dir string) error {
 	if err != nil {
 		return fmt.Errorf("read cgroup controllers: %w", err)
 	}
-	for _, c := range strings.Fields(string(have)) {
+	for c := range strings.FieldsSeq(string(have)) {
 		switch c {
 		case "cpu", "cpuset", "memory", "pids", "io", "hugetlb":
 			if err := setText(dir, "cgroup.subtree_control", "+"+c); err != nil {

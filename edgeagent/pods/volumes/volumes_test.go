@@ -95,7 +95,8 @@ func podWith(vols ...corev1.Volume) *corev1.Pod {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
+//go:fix inline
+func ptr[T any](v T) *T { return new(v) }
 
 // content reads what a container would see: name -> text, and modes of the files.
 func content(t *testing.T, dir string) (text, modes map[string]string) {
@@ -149,7 +150,7 @@ func TestPayloadVolumes(t *testing.T) {
 		},
 		{
 			name:  "items with path and mode",
-			src:   corev1.VolumeSource{ConfigMap: cmRef(corev1.KeyToPath{Key: "a", Path: "dir/sub/a.txt", Mode: ptr(int32(0o400))})},
+			src:   corev1.VolumeSource{ConfigMap: cmRef(corev1.KeyToPath{Key: "a", Path: "dir/sub/a.txt", Mode: new(int32(0o400))})},
 			text:  map[string]string{"dir/sub/a.txt": "1"},
 			modes: map[string]string{"dir/sub/a.txt": "400"},
 		},
@@ -161,11 +162,11 @@ func TestPayloadVolumes(t *testing.T) {
 		},
 		{
 			name: "absent but optional", text: map[string]string{}, modes: map[string]string{},
-			src: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "gone", Optional: ptr(true)}},
+			src: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "gone", Optional: new(true)}},
 		},
 		{
 			name: "secret", text: map[string]string{"k": "v"}, modes: map[string]string{"k": "600"},
-			src: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s", DefaultMode: ptr(int32(0o600))}},
+			src: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{SecretName: "s", DefaultMode: new(int32(0o600))}},
 		},
 		{
 			name: "downward", text: map[string]string{"labels": `app="x"`, "cpu": "4"}, modes: map[string]string{"labels": "644", "cpu": "644"},
@@ -177,7 +178,7 @@ func TestPayloadVolumes(t *testing.T) {
 		{
 			name: "projected", text: map[string]string{"token": "tok", "a": "1"}, modes: map[string]string{"token": "644", "a": "644"},
 			src: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
-				{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "aud", ExpirationSeconds: ptr(int64(600)), Path: "token"}},
+				{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "aud", ExpirationSeconds: new(int64(600)), Path: "token"}},
 				{ConfigMap: &corev1.ConfigMapProjection{LocalObjectReference: corev1.LocalObjectReference{Name: "cm"}, Items: []corev1.KeyToPath{{Key: "a", Path: "a"}}}},
 			}}},
 		},
@@ -258,7 +259,7 @@ func TestEmptyDirSurvivesRestart(t *testing.T) {
 		corev1.Volume{Name: "d", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 		corev1.Volume{Name: "m", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}},
 	)
-	pod.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: ptr(int64(os.Getgid()))}
+	pod.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: new(int64(os.Getgid()))}
 	if err := m.SetUp(pod, downward.Facts{}); err != nil {
 		t.Fatal(err)
 	}
