@@ -219,8 +219,18 @@ func (e *edge) halt() {
 // UIDs, resourceVersions and tokens.
 type api struct {
 	*fake.Clientset
-	t  testing.TB
+	t  *testing.T
 	rv int
+
+	mu     sync.Mutex // guards the following fields
+	refuse func(clienttesting.Action) error
+}
+
+// refuseBy has f decide which requests fail.
+func (a *api) refuseBy(f func(clienttesting.Action) error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refuse = f
 }
 
 func newAPI(t *testing.T) *api {
@@ -242,6 +252,17 @@ func newAPI(t *testing.T) *api {
 			ExpirationTimestamp: metav1.NewTime(time.Now().Add(life).Truncate(time.Second)),
 		}
 		return true, tr, nil
+	})
+	// Reactors must not be added while requests are served.
+	a.PrependReactor("*", "*", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		a.mu.Lock()
+		refuse := a.refuse
+		a.mu.Unlock()
+		if refuse == nil {
+			return false, nil, nil
+		}
+		err := refuse(action)
+		return err != nil, nil, err
 	})
 	return a
 }

@@ -2,6 +2,7 @@ package sync
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -16,7 +17,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clienttesting "k8s.io/client-go/testing"
 
@@ -234,11 +234,11 @@ func TestRefusedWriteDelaysNoOther(t *testing.T) {
 	runReports(t, func(ctx context.Context, a *api, _ *link, e *reporting, r *cloudreport.Receiver) {
 		var broken atomic.Bool
 		broken.Store(true)
-		a.PrependReactor("patch", "pods", func(action clienttesting.Action) (bool, runtime.Object, error) {
+		a.refuseBy(func(action clienttesting.Action) error {
 			if p, ok := action.(clienttesting.PatchAction); ok && broken.Load() && p.GetName() == "bad" {
-				return true, nil, apierrors.NewInternalError(fmt.Errorf("webhook is down"))
+				return apierrors.NewInternalError(errors.New("webhook is down"))
 			}
-			return false, nil, nil
+			return nil
 		})
 		bad, good := testPod("bad"), testPod("good")
 		a.createPod(ctx, bad)
@@ -292,12 +292,12 @@ func randomReports(ctx context.Context, t *testing.T, seed uint64, a *api, l *li
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 1))
 	failing := make(chan struct{}, 1<<20)
-	a.PrependReactor("*", "*", func(clienttesting.Action) (bool, runtime.Object, error) {
+	a.refuseBy(func(clienttesting.Action) error {
 		select {
 		case <-failing:
-			return true, nil, apierrors.NewTooManyRequests("slow down", 1)
+			return apierrors.NewTooManyRequests("slow down", 1)
 		default:
-			return false, nil, nil
+			return nil
 		}
 	})
 	uids := make(map[string]types.UID)
