@@ -1,13 +1,11 @@
 package bootstrap
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 
 	"github.com/skerry-io/skerry/certs"
 )
@@ -34,26 +32,6 @@ func Files(dir string) []string {
 }
 
 type fileSet struct{ ca, cert, key, yaml []byte }
-
-// agentConfig writes edgeagent.yaml. Values are Go-quoted: what strconv.Quote
-// writes is a valid double-quoted YAML scalar.
-func agentConfig(cfg Config) []byte {
-	var b bytes.Buffer
-	b.WriteString("# Written by skerry join. The agent reads it at start; unknown keys are errors.\n")
-	b.WriteString("apiVersion: skerry.io/v1alpha1\nkind: EdgeAgentConfig\n")
-	for _, kv := range [][2]string{
-		{"server", cfg.Server},
-		{"nodeName", cfg.NodeName},
-		{"certDir", filepath.Join(cfg.Dir, pkiDir)},
-		{"stateDir", cfg.StateDir},
-		{"criSocket", cfg.CRISocket},
-	} {
-		if kv[1] != "" {
-			fmt.Fprintf(&b, "%s: %s\n", kv[0], strconv.Quote(kv[1]))
-		}
-	}
-	return b.Bytes()
-}
 
 // install puts all files in place or none: everything is written and synced in a
 // directory beside them first, then three renames follow, each of which is taken

@@ -30,8 +30,8 @@ type Config struct {
 	NodeName string
 	// Dir takes edgeagent.yaml and pki/. Required.
 	Dir string
-	// StateDir and CRISocket go into edgeagent.yaml; empty means the agent's default.
-	StateDir, CRISocket string
+	// AgentConfig is the text of edgeagent.yaml. Required.
+	AgentConfig []byte
 	// AgentVersion is told to the proxy, for its log.
 	AgentVersion string
 	// Replace allows Dir to hold the files of an earlier join.
@@ -120,7 +120,7 @@ func Join(ctx context.Context, cfg Config) (Result, error) {
 		ca:   []byte(resp.CA),
 		cert: []byte(resp.Certificate),
 		key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
-		yaml: agentConfig(cfg),
+		yaml: cfg.AgentConfig,
 	})
 	if err != nil {
 		return Result{}, err

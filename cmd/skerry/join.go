@@ -13,6 +13,7 @@ import (
 
 	"github.com/skerry-io/skerry/certs"
 	"github.com/skerry-io/skerry/certs/bootstrap"
+	"github.com/skerry-io/skerry/edgeagent/config"
 )
 
 // Where things are on a machine, unless flags say otherwise.
@@ -111,7 +112,9 @@ func (o *join) run(cmd *cobra.Command) error {
 	return nil
 }
 
-func (o *join) configFile() string { return filepath.Join(o.configDir, "edgeagent.yaml") }
+func (o *join) configFile() string {
+	return filepath.Join(o.configDir, filepath.Base(config.DefaultFile))
+}
 
 // config turns flags into what bootstrap wants; all that is wrong here is usage.
 func (o *join) config(cmd *cobra.Command) (bootstrap.Config, error) {
@@ -149,11 +152,27 @@ func (o *join) config(cmd *cobra.Command) (bootstrap.Config, error) {
 			return cfg, err
 		}
 	}
+	text, err := o.agentConfig()
+	if err != nil {
+		return cfg, badUsage(cmd, "%w", err)
+	}
 	return bootstrap.Config{
 		Server: o.server, Token: o.token, CAHash: hash, NodeName: o.nodeName,
-		Dir: o.configDir, StateDir: o.stateDir, CRISocket: o.criSocket,
+		Dir: o.configDir, AgentConfig: text,
 		AgentVersion: version(), Replace: o.force,
 	}, nil
+}
+
+// agentConfig gives the text of edgeagent.yaml.
+func (o *join) agentConfig() ([]byte, error) {
+	c := config.Default()
+	c.Server, c.NodeName = o.server, o.nodeName
+	c.StateDir, c.CRISocket = o.stateDir, o.criSocket
+	c.CertDir = filepath.Join(o.configDir, "pki")
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	return c.Marshal()
 }
 
 // readToken reads a token from a file or standard input.

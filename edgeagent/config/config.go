@@ -175,9 +175,25 @@ func validateServer(s string) error {
 	return nil
 }
 
-// Marshal gives the file's text.
+// Marshal gives the file's text. What is as Default says is left out, so that a
+// later version's defaults count.
 func (c *Config) Marshal() ([]byte, error) {
-	b, err := yaml.Marshal(c)
+	short, def := *c, Default()
+	for _, f := range []struct{ of, def *string }{
+		{&short.StateDir, &def.StateDir},
+		{&short.CertDir, &def.CertDir},
+		{&short.CRISocket, &def.CRISocket},
+		{&short.PodLogsDir, &def.PodLogsDir},
+		{&short.CgroupRoot, &def.CgroupRoot},
+		{&short.ClusterDomain, &def.ClusterDomain},
+		{&short.LogLevel, &def.LogLevel},
+		{&short.LogFormat, &def.LogFormat},
+	} {
+		if *f.of == *f.def {
+			*f.of = ""
+		}
+	}
+	b, err := yaml.Marshal(&short)
 	if err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}
