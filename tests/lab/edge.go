@@ -175,7 +175,7 @@ func (e *Edge) StartAgent(ctx context.Context) error {
 	if err := makeCgroups(e.cgroupRoot()); err != nil {
 		return err
 	}
-	err := e.start(daemon{name: name, netns: e.netns(), args: []string{e.lab.Bin("edgeagent"), "--config", e.ConfigFile()}})
+	err := e.start(ctx, daemon{name: name, netns: e.netns(), args: []string{e.lab.Bin("edgeagent"), "--config", e.ConfigFile()}})
 	if err != nil {
 		return err
 	}
@@ -189,9 +189,9 @@ func (e *Edge) StartAgent(ctx context.Context) error {
 }
 
 // start runs a daemon that belongs to the edge.
-func (e *Edge) start(d daemon) error {
+func (e *Edge) start(ctx context.Context, d daemon) error {
 	d.env = append(d.env, e.mark())
-	return e.lab.start(d)
+	return e.lab.start(ctx, d)
 }
 
 // StopAgent asks the agent to end; pods go on.

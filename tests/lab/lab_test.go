@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -128,14 +129,14 @@ func TestUntil(t *testing.T) {
 func TestDaemon(t *testing.T) {
 	l := newLab(t)
 	d := daemon{name: "sleeper", args: []string{"sh", "-c", "echo begun; exec sleep 1000"}}
-	if err := l.start(d); err != nil {
+	if err := l.start(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
 	pid, ok := l.PID("sleeper")
 	if !ok {
 		t.Fatal("it does not run")
 	}
-	if err := l.start(d); err != nil {
+	if err := l.start(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
 	if again, _ := l.PID("sleeper"); again != pid {
@@ -163,9 +164,46 @@ func TestDaemon(t *testing.T) {
 	}
 }
 
+func TestDaemonBuiltAnew(t *testing.T) {
+	l := newLab(t)
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(sleep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(t.TempDir(), "sleeper")
+	var pids []int
+	for range 2 {
+		// As go build does: a new file under the old name.
+		if err := os.WriteFile(bin+".new", program, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(bin+".new", bin); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.start(t.Context(), daemon{name: "sleeper", args: []string{bin, "1000"}}); err != nil {
+			t.Fatal(err)
+		}
+		pid, ok := l.PID("sleeper")
+		if !ok {
+			t.Fatal("it does not run")
+		}
+		pids = append(pids, pid)
+	}
+	if pids[0] == pids[1] {
+		t.Error("the old program still runs")
+	}
+	if err := l.stop(t.Context(), "sleeper", 0); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDaemonThatEnds(t *testing.T) {
 	l := newLab(t)
-	if err := l.start(daemon{name: "brief", args: []string{"sh", "-c", "echo no luck >&2; exit 3"}}); err != nil {
+	if err := l.start(t.Context(), daemon{name: "brief", args: []string{"sh", "-c", "echo no luck >&2; exit 3"}}); err != nil {
 		t.Fatal(err)
 	}
 	err := l.ready(t.Context(), "brief", time.Minute, func() error { return errors.New("not yet") })
@@ -210,7 +248,7 @@ func TestForeignProcess(t *testing.T) {
 func TestKillStrays(t *testing.T) {
 	l := newLab(t)
 	// The child of a marked process has lost the marker, as containers have.
-	if err := l.start(daemon{name: "shim", args: []string{"sh", "-c", "env -i sleep 1000 & wait"}}); err != nil {
+	if err := l.start(t.Context(), daemon{name: "shim", args: []string{"sh", "-c", "env -i sleep 1000 & wait"}}); err != nil {
 		t.Fatal(err)
 	}
 	pids := []int{}

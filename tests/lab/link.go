@@ -117,7 +117,7 @@ func (e *Edge) StartLink(ctx context.Context, profile string) error {
 	if profile == "" {
 		profile = "B"
 	}
-	err := e.start(daemon{name: name, args: []string{
+	err := e.start(ctx, daemon{name: name, args: []string{
 		e.lab.Bin("linkemu"), "-a", e.cloudDevice(), "-b", uplink + "@" + e.netns(), "-ctl", e.LinkSocket(), "-profile", profile,
 	}})
 	if err != nil {

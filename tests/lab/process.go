@@ -45,11 +45,27 @@ type identity struct {
 
 func (l *Lab) pidFile(name string) string { return l.Path("run", name+".pid") }
 
+// stopGrace is what a daemon gets to end before it is killed.
+const stopGrace = 20 * time.Second
+
+// replaced tells whether the program of a process is no longer the file that it
+// was started from.
+func replaced(pid int) bool {
+	exe, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "exe"))
+	return err == nil && strings.HasSuffix(exe, " (deleted)")
+}
+
 // start runs d unless it runs already, detached: own session, no terminal,
-// output appended to its log.
-func (l *Lab) start(d daemon) error {
-	if _, ok := l.PID(d.name); ok {
-		return nil
+// output appended to its log. One whose program was built anew is started anew.
+func (l *Lab) start(ctx context.Context, d daemon) error {
+	if pid, ok := l.PID(d.name); ok {
+		if !replaced(pid) {
+			return nil
+		}
+		l.log.Debug("program was built anew", "daemon", d.name)
+		if err := l.stop(ctx, d.name, stopGrace); err != nil {
+			return err
+		}
 	}
 	log := l.LogFile(d.name)
 	for _, file := range []string{l.pidFile(d.name), log} {

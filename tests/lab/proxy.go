@@ -25,7 +25,7 @@ func (l *Lab) StartProxy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = l.start(daemon{name: proxyDaemon, args: []string{
+	err = l.start(ctx, daemon{name: proxyDaemon, args: []string{
 		l.Bin("cloudproxy"),
 		"--kubeconfig", kubeconfig,
 		"--listen", ":" + strconv.Itoa(l.tunnelPort()),
@@ -55,7 +55,7 @@ func (l *Lab) StopProxy(ctx context.Context) error {
 }
 
 // HaltProxy ends the process and leaves its address, for a restart.
-func (l *Lab) HaltProxy(ctx context.Context) error { return l.stop(ctx, proxyDaemon, 20*time.Second) }
+func (l *Lab) HaltProxy(ctx context.Context) error { return l.stop(ctx, proxyDaemon, stopGrace) }
 
 // KillProxy kills it as a power cut does.
 func (l *Lab) KillProxy(ctx context.Context) error { return l.kill(ctx, proxyDaemon) }

@@ -28,7 +28,7 @@ func (e *Edge) StartRuntime(ctx context.Context) error {
 		return err
 	}
 	name := e.daemon("containerd")
-	err := e.start(daemon{name: name, netns: e.netns(), args: []string{"containerd", "--config", e.Path("containerd", "config.toml")}})
+	err := e.start(ctx, daemon{name: name, netns: e.netns(), args: []string{"containerd", "--config", e.Path("containerd", "config.toml")}})
 	if err != nil {
 		return err
 	}
