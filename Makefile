@@ -43,7 +43,7 @@ clean: demo-down ## Stop the demo and remove .demo
 # Demo
 
 .PHONY: demo
-demo: setup build devcluster ## Run a cloud, an edge behind a bad link, and a pod (LINK=B..E picks the link)
+demo: setup build devcluster ## Run a cloud, an edge behind a bad link, and a pod (LINK=A..E picks the link)
 	@go run $(PRODUCT) ./tests/demo up $(if $(LINK),--link $(LINK))
 
 .PHONY: demo-down
