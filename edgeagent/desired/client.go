@@ -38,9 +38,8 @@ type Config struct {
 	// Store and Dialer are required.
 	Store  *store.Store
 	Dialer Dialer
-	// Wake is called with the key of a pod after something it depends on was
-	// stored: the pod itself, its token, or a ConfigMap or Secret of its namespace.
-	// It must not block. May be nil.
+	// Wake is called with the key of each object that was stored or deleted: who
+	// uses it is the callee's to know. It must not block. May be nil.
 	Wake func(key string)
 	// Log may be nil, which discards.
 	Log *slog.Logger
@@ -234,7 +233,9 @@ func (c *Client) apply(ctx context.Context, conn io.Writer, p *pending) error {
 			if err := c.store.Apply(changes); err != nil {
 				return err
 			}
-			c.wakeFor(b.changes)
+			for key := range b.changes {
+				c.wake(key)
+			}
 		}
 		c.update(func(s *Stats) {
 			s.Upserts += uint64(len(changes.Upserts))
@@ -251,40 +252,6 @@ func (c *Client) apply(ctx context.Context, conn io.Writer, p *pending) error {
 		}
 		if err := wire.Write(conn, &wire.Ack{Seq: b.seq, Step: wire.StepStored}); err != nil {
 			return err
-		}
-	}
-}
-
-// wakeFor wakes each pod once. A ConfigMap or Secret wakes all pods of its
-// namespace rather than those that name it: looking at what has not changed costs
-// a worker little, and an index of names would cost memory on every edge.
-func (c *Client) wakeFor(changes map[string]change) {
-	woken := make(map[string]bool)
-	wake := func(key string) {
-		if !woken[key] {
-			woken[key] = true
-			c.wake(key)
-		}
-	}
-	namespaces := make(map[string]bool)
-	for key := range changes {
-		resource, namespace, name, _, ok := wire.SplitKey(key)
-		if !ok {
-			continue
-		}
-		switch resource {
-		case wire.ResourcePods, wire.ResourceTokens:
-			wake(wire.ObjectKey(wire.ResourcePods, namespace, name))
-		case wire.ResourceConfigMaps, wire.ResourceSecrets:
-			namespaces[namespace] = true
-		}
-	}
-	for namespace := range namespaces {
-		if err := c.store.Versions(wire.ObjectKey(wire.ResourcePods, namespace, ""), func(e store.Entry) bool {
-			wake(e.Key)
-			return true
-		}); err != nil {
-			c.log.Error("pods of a namespace can't be listed to wake them", "namespace", namespace, "error", err)
 		}
 	}
 }

@@ -3,7 +3,7 @@
 //
 // Client holds one desired stream open whenever there is a session. It says what
 // the store holds, takes the differences, applies them in batches with one sync
-// each, acknowledges, and wakes the pods that a change concerns. Objects decodes
+// each, acknowledges, and passes on the keys of what has changed. Objects decodes
 // what is stored. The mirror half is cloudproxy/desired; the frames are drawn in
 // tunnel/wire.
 //

@@ -103,6 +103,14 @@ stringData: {password: "p w"}
 	if got := kubectl(t, "-n", ns, "exec", "environment", "--", "hostname"); got != "environment\n" {
 		t.Errorf("host name %q", got)
 	}
+	// A volume follows its object; the environment is the container's own.
+	kubectl(t, "-n", ns, "patch", "configmap", "settings", "--type=merge", "-p", `{"data":{"file.txt":"changed"}}`)
+	eventually(t, "the changed ConfigMap's file", func() error {
+		if got := kubectl(t, "-n", ns, "exec", "environment", "--", "cat", "/settings/file.txt"); got != "changed" {
+			return fmt.Errorf("got %q", got)
+		}
+		return nil
+	})
 }
 
 func TestEmptyDirIsShared(t *testing.T) {
