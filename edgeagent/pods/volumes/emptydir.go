@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,8 +19,10 @@ func (m *Manager) setUpEmptyDir(pod *corev1.Pod, v *corev1.Volume) error {
 	dir := m.Path(pod, v)
 	_, err := os.Stat(dir)
 	fresh := errors.Is(err, fs.ErrNotExist)
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return err
+	if fresh {
+		if err := makeEmptyDir(dir); err != nil {
+			return err
+		}
 	}
 	switch v.EmptyDir.Medium {
 	case corev1.StorageMediumDefault:
@@ -46,6 +49,24 @@ func (m *Manager) setUpEmptyDir(pod *corev1.Pod, v *corev1.Volume) error {
 		return nil
 	}
 	return ownTree(dir, *group, false)
+}
+
+// makeEmptyDir makes a directory that has its mode as soon as it has its name:
+// the mode of one that is there is its containers' and not looked at again.
+func makeEmptyDir(dir string) error {
+	parent := filepath.Dir(dir)
+	if err := os.MkdirAll(parent, 0o750); err != nil {
+		return err
+	}
+	// No volume has such a name, and a crash leaves one directory at most.
+	tmp := filepath.Join(parent, "..new")
+	if err := os.Mkdir(tmp, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := os.Chmod(tmp, emptyDirMode); err != nil {
+		return err
+	}
+	return os.Rename(tmp, dir)
 }
 
 func ownedBy(path string, group int64) bool {

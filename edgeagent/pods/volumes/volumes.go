@@ -103,11 +103,25 @@ func New(cfg Config) (*Manager, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	root, err := filepath.Abs(filepath.Join(cfg.StateDir, "pods"))
+	root, err := podsDir(cfg.StateDir)
 	if err != nil {
 		return nil, fmt.Errorf("volumes: StateDir: %w", err)
 	}
 	return &Manager{root: root, objects: cfg.Objects, mounter: cfg.Mounter, log: cfg.Log}, nil
+}
+
+// podsDir makes the directory of all pods and gives the name that the kernel
+// has for it. Mounts are found by name: behind a symbolic link none would be, and
+// what a pod has mounted would be deleted with its directory.
+func podsDir(stateDir string) (string, error) {
+	dir, err := filepath.Abs(filepath.Join(stateDir, "pods"))
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(dir)
 }
 
 // PodDir is the directory of everything that belongs to one pod.

@@ -291,6 +291,65 @@ func TestEmptyDirSurvivesRestart(t *testing.T) {
 	}
 }
 
+// lookingMounter looks at a directory when it is mounted on.
+type lookingMounter struct {
+	fakeMounter
+	mode fs.FileMode
+}
+
+func (m *lookingMounter) Tmpfs(dir string, size int64) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	m.mode = info.Mode().Perm()
+	return m.fakeMounter.Tmpfs(dir, size)
+}
+
+func TestEmptyDirHasItsModeFromTheStart(t *testing.T) {
+	lm := &lookingMounter{}
+	m, err := New(Config{StateDir: t.TempDir(), Objects: &memObjects{}, Mounter: lm})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := podWith(corev1.Volume{Name: "m", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}})
+	// What an agent that was killed has left.
+	if err := os.MkdirAll(filepath.Join(filepath.Dir(m.Path(pod, &pod.Spec.Volumes[0])), "..new"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.SetUp(pod, downward.Facts{}); err != nil {
+		t.Fatal(err)
+	}
+	if lm.mode != 0o777 {
+		t.Errorf("mode %v, want 0777", lm.mode)
+	}
+}
+
+func TestMountsBelowALinkedStateDir(t *testing.T) {
+	parent := t.TempDir()
+	target, link := filepath.Join(parent, "target"), filepath.Join(parent, "link")
+	if err := errors.Join(os.Mkdir(target, 0o700), os.Symlink(target, link)); err != nil {
+		t.Fatal(err)
+	}
+	sm := &stuckMounter{}
+	m, err := New(Config{StateDir: link, Objects: &memObjects{}, Mounter: sm})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The kernel lists mounts by their real names.
+	precious := filepath.Join(target, "pods/u/volume-subpaths/v/c/0/precious")
+	if err := os.MkdirAll(precious, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	sm.mounted = []string{filepath.Dir(precious)}
+	if err := m.TearDown("u"); err == nil {
+		t.Error("no error while something is mounted")
+	}
+	if _, err := os.Stat(precious); err != nil {
+		t.Error("deleted through a mount")
+	}
+}
+
 // stuckMounter cannot unmount.
 type stuckMounter struct{ fakeMounter }
 
