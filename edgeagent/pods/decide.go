@@ -119,6 +119,12 @@ func decide(in input) decision {
 			d.terminate()
 			break
 		}
+		if d.ranToEnd() {
+			d.ending = true
+			d.terminate()
+			d.release()
+			break
+		}
 		d.sync()
 	}
 	if in.pod != nil {
@@ -168,6 +174,13 @@ func (d *decider) finished() bool {
 		return true
 	}
 	return lastPhase(d.input) == corev1.PodSucceeded || lastPhase(d.input) == corev1.PodFailed
+}
+
+// ranToEnd says whether the containers that a new agent finds are those of a
+// pod that has finished. What the pod needed, its ConfigMaps and Secrets, may be
+// gone by now.
+func (d *decider) ranToEnd() bool {
+	return d.mem.status == nil && !d.mem.volumes.done && len(d.obs.containers) > 0 && terminal(status(d.input, nil).Phase)
 }
 
 // lastPhase is terminal if either the agent or the API has seen it so: a pod

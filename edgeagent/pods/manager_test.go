@@ -225,6 +225,35 @@ func TestAdoptionAndOrphans(t *testing.T) {
 	})
 }
 
+func TestFinishedPodNeedsNothing(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		pod := newPod("p", policy(corev1.RestartPolicyNever), func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: corev1.VolumeSource{
+				ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "cm"}},
+			}}}
+		})
+		b := &bubble{rt: newFakeRuntime(), objects: newObjects(pod), rec: newRecorder()}
+		b.objects.configMaps["ns/cm"] = &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "cm"}}
+		b.rt.exitAfter["c"] = time.Second
+		b.run(t, dir, func() {
+			pass(5 * time.Second)
+			b.see(t, "p", "Succeeded c=Completed(0)")
+		})
+		// The cloud takes back what only a finished pod has named.
+		delete(b.objects.configMaps, "ns/cm")
+		before := b.rt.log()
+		b.rec = newRecorder()
+		b.run(t, dir, func() {
+			pass(time.Minute)
+			b.see(t, "p", "Succeeded c=Completed(0)")
+			if b.rt.log() != before || len(b.rec.events) != 0 {
+				t.Errorf("a new agent did\n%s\nand said %q", strings.TrimPrefix(b.rt.log(), before), b.rec.events)
+			}
+		})
+	})
+}
+
 func TestConfigErrorRetriedAtOnce(t *testing.T) {
 	inBubble(t, func(b *bubble) {
 		b.objects.put(newPod("p", func(p *corev1.Pod) {
