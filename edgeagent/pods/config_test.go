@@ -230,3 +230,15 @@ func TestLastLogLines(t *testing.T) {
 		t.Errorf("%d bytes", len(got))
 	}
 }
+
+func TestPreStopTargetOnHostNetwork(t *testing.T) {
+	pod := newPod("p", func(p *corev1.Pod) {
+		p.Spec.HostNetwork = true
+		p.Spec.Containers[0].Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/bye"}}}
+	})
+	e := &env{Config: Config{HostIP: func() []string { return []string{"192.0.2.7"} }}}
+	_, target := e.preStop(&snapshot{pod: pod, obs: &observed{}}, action{kind: actKill, container: "c", id: "c-1"})
+	if target.PodIP != "192.0.2.7" {
+		t.Errorf("the hook is asked at %q, want the node's address", target.PodIP)
+	}
+}

@@ -159,7 +159,7 @@ func (e *env) kill(ctx context.Context, s *snapshot, a action) error {
 	e.event(s.pod, a.container, corev1.EventTypeNormal, "Killing", a.message)
 	began := time.Now()
 	grace := a.grace
-	if hook, target := s.preStop(a); hook != nil && grace > 0 {
+	if hook, target := e.preStop(s, a); hook != nil && grace > 0 {
 		hookCtx, cancel := context.WithTimeout(ctx, grace)
 		err := e.prober.Hook(hookCtx, hook, target)
 		cancel()
@@ -265,16 +265,12 @@ func (e *env) cleanHost(uid types.UID) error {
 	return e.removeCgroups(string(uid))
 }
 
-func (s *snapshot) preStop(a action) (*corev1.LifecycleHandler, probe.Target) {
+func (e *env) preStop(s *snapshot, a action) (*corev1.LifecycleHandler, probe.Target) {
 	c := findContainer(s.pod, a.container)
 	if c == nil || c.Lifecycle == nil || c.Lifecycle.PreStop == nil {
 		return nil, probe.Target{}
 	}
-	t := probe.Target{ContainerID: a.id, Container: c}
-	if len(s.obs.ips) > 0 {
-		t.PodIP = s.obs.ips[0]
-	}
-	return c.Lifecycle.PreStop, t
+	return c.Lifecycle.PreStop, e.target(s, a.id, c)
 }
 
 // ephemeralTarget is the container whose processes an ephemeral container sees.
