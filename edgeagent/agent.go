@@ -242,7 +242,24 @@ func runtimeVersion(ctx context.Context, client *cri.Client) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return v.Name + "://" + v.Version, nil
+	health, err := client.Health(ctx)
+	if err == nil {
+		err = unready(health)
+	}
+	return v.Name + "://" + v.Version, err
+}
+
+// unready says why a runtime that answers can't run pods: without a network
+// plugin, say, it makes no sandbox.
+func unready(h cri.Health) error {
+	switch {
+	case h.RuntimeReady && h.NetworkReady:
+		return nil
+	case h.Reason == "":
+		return errors.New("it does not say that it and its network are ready")
+	default:
+		return errors.New(h.Reason)
+	}
 }
 
 // podEvents hands the pod workers' events to the outbox.

@@ -228,7 +228,7 @@ func ready(runtimeErr error) corev1.NodeCondition {
 	if runtimeErr != nil {
 		return corev1.NodeCondition{
 			Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady",
-			Message: "container runtime is down: " + runtimeErr.Error(),
+			Message: "container runtime is not ready: " + runtimeErr.Error(),
 		}
 	}
 	return corev1.NodeCondition{
