@@ -239,6 +239,9 @@ func TestFinishedPodNeedsNothing(t *testing.T) {
 		b.run(t, dir, func() {
 			pass(5 * time.Second)
 			b.see(t, "p", "Succeeded c=Completed(0)")
+			if b.rt.sandboxes[0].Ready {
+				t.Error("a finished pod keeps its sandbox")
+			}
 		})
 		// The cloud takes back what only a finished pod has named.
 		delete(b.objects.configMaps, "ns/cm")

@@ -143,6 +143,9 @@ func (w *worker) step(ctx context.Context) bool {
 		w.mem.terminating = time.Now()
 	}
 	w.publish(&d)
+	if d.status != nil && terminal(d.status.Phase) && !d.ending {
+		w.ring(false, false, false) // it has finished: let it give back what it holds
+	}
 	for _, k := range d.cancel {
 		if o := w.mem.ops[k]; o != nil {
 			o.cancel()
