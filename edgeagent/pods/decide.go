@@ -186,8 +186,10 @@ func (d *decider) ranToEnd() bool {
 // lastPhase is terminal if either the agent or the API has seen it so: a pod
 // never leaves a terminal phase.
 func lastPhase(in input) corev1.PodPhase {
-	if in.mem.status != nil && terminal(in.mem.status.Phase) {
-		return in.mem.status.Phase
+	for _, s := range []*corev1.PodStatus{in.mem.status, in.mem.before} {
+		if s != nil && terminal(s.Phase) {
+			return s.Phase
+		}
 	}
 	return in.pod.Status.Phase
 }
@@ -211,12 +213,14 @@ func (d *decider) deadline() {
 	}
 }
 
-// startTime is when this node took the pod. After a restart of the agent
-// without a cloud, the oldest sandbox tells.
+// startTime is when this node took the pod. Where a former agent's status was
+// lost, the oldest sandbox tells.
 func startTime(in input) time.Time {
 	switch {
 	case in.mem.status != nil && in.mem.status.StartTime != nil:
 		return in.mem.status.StartTime.Time
+	case in.mem.before != nil && in.mem.before.StartTime != nil:
+		return in.mem.before.StartTime.Time
 	case in.pod != nil && in.pod.Status.StartTime != nil:
 		return in.pod.Status.StartTime.Time
 	case len(in.obs.sandboxes) > 0:

@@ -2,6 +2,7 @@ package pods
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skerry-io/skerry/edgeagent/cri"
 )
 
 // bubble runs a manager on a fake runtime in virtual time.
@@ -252,6 +255,45 @@ func TestFinishedPodNeedsNothing(t *testing.T) {
 			b.see(t, "p", "Succeeded c=Completed(0)")
 			if b.rt.log() != before || len(b.rec.events) != 0 {
 				t.Errorf("a new agent did\n%s\nand said %q", strings.TrimPrefix(b.rt.log(), before), b.rec.events)
+			}
+		})
+	})
+}
+
+func TestStatusOutlivesTheAgent(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ready := newPod("ready", func(p *corev1.Pod) {
+			p.Spec.Containers[0].ReadinessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"true"}}}}
+			p.Spec.Containers[0].StartupProbe = p.Spec.Containers[0].ReadinessProbe
+		})
+		done := newPod("done", policy(corev1.RestartPolicyNever), func(p *corev1.Pod) { p.Spec.Containers[0].Name = "job" })
+		b := &bubble{rt: newFakeRuntime(), objects: newObjects(ready, done), rec: newRecorder()}
+		b.rt.exitAfter["job"] = time.Second
+		b.run(t, dir, func() {
+			pass(30 * time.Second)
+			b.see(t, "ready", "Running c=Running+")
+			b.see(t, "done", "Succeeded job=Completed(0)")
+		})
+		want := b.rec.status
+		if c := findCondition(want["ns/done"].Conditions, corev1.PodReadyToStartContainers); c.Status != corev1.ConditionFalse {
+			t.Errorf("a finished pod keeps its sandbox: %+v", c)
+		}
+		// The runtime forgets the pod that has finished.
+		b.rt.containers = slices.DeleteFunc(b.rt.containers, func(c cri.ContainerStatus) bool { return c.Name == "job" })
+		before := b.rt.log()
+		<-time.After(time.Hour)
+		b.rec = newRecorder()
+		b.run(t, dir, func() {
+			pass(30 * time.Second)
+			if diff := cmp.Diff(want, b.rec.status); diff != "" {
+				t.Errorf("status (-want +got):\n%s", diff)
+			}
+			if h := b.rec.history["ns/ready"]; len(h) != 1 {
+				t.Errorf("went through %q", h)
+			}
+			if b.rt.log() != before {
+				t.Errorf("a new agent did\n%s", strings.TrimPrefix(b.rt.log(), before))
 			}
 		})
 	})

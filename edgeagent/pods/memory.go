@@ -12,6 +12,8 @@ type memory struct {
 	// status is the last one computed; it holds transition times and what was
 	// last known of containers that the runtime has forgotten.
 	status *corev1.PodStatus
+	// before is the last status that a former agent reported, if it was kept.
+	before *corev1.PodStatus
 	// volumes and sandbox are the two steps before any container.
 	volumes step
 	sandbox step

@@ -15,8 +15,11 @@ import (
 // passes the outcome it has just decided, if any.
 func status(in input, decided *outcome) *corev1.PodStatus {
 	b := &statusBuilder{input: in, prev: &in.pod.Status, outcome: in.mem.outcome}
-	if in.mem.status != nil {
+	switch {
+	case in.mem.status != nil:
 		b.prev = in.mem.status
+	case in.mem.before != nil:
+		b.prev = in.mem.before
 	}
 	if decided != nil {
 		b.outcome = decided

@@ -31,6 +31,7 @@ type worker struct {
 	next     time.Time
 	reported *corev1.PodStatus
 	goneSaid bool
+	adopted  bool // what a former agent has left was read
 	// respecified: the pod has another spec than before, so that what failed may
 	// work now. An echo of our own status is no reason to try again.
 	respecified bool
@@ -122,6 +123,12 @@ func (w *worker) step(ctx context.Context) bool {
 		w.mu.Unlock()
 		w.next = time.Now().Add(observeRetry)
 		return false
+	}
+	if !w.adopted {
+		w.adopted = true
+		if w.mem.before = w.env.savedStatus(w.ref.UID); w.mem.before != nil {
+			w.mem.adopt(w.mem.before, w.obs)
+		}
 	}
 	if objects || w.respecified {
 		w.respecified = false
@@ -293,6 +300,12 @@ func (w *worker) publish(d *decision) {
 		},
 		Status: *d.status,
 	})
+	if w.pod.DeletionTimestamp != nil {
+		return // its directory is about to go
+	}
+	if err := w.env.saveStatus(w.ref.UID, d.status); err != nil {
+		w.env.Log.Warn("status not kept for the next agent", "pod", w.ref.Name, "namespace", w.ref.Namespace, "error", err)
+	}
 }
 
 // busy says whether the pod is likely to change soon: it is on its way to
