@@ -116,7 +116,7 @@ func inits(names ...string) func(*corev1.Pod) {
 		for _, n := range names {
 			c := corev1.Container{Name: strings.TrimPrefix(n, "~"), Image: "docker.io/library/busybox:test"}
 			if strings.HasPrefix(n, "~") { // a sidecar
-				c.RestartPolicy = ptr(corev1.ContainerRestartPolicyAlways)
+				c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
 			}
 			p.Spec.InitContainers = append(p.Spec.InitContainers, c)
 		}

@@ -224,7 +224,7 @@ trap 'exit 0' TERM; while :; do sleep 0.1; done`))
 		Name: "first", Image: "docker.io/library/busybox:test", Command: []string{"sh", "-c", "echo -n ok > /init/done"},
 		VolumeMounts: []corev1.VolumeMount{{Name: "init", MountPath: "/init"}},
 	}, {
-		Name: "side", Image: "docker.io/library/busybox:test", RestartPolicy: ptr(corev1.ContainerRestartPolicyAlways),
+		Name: "side", Image: "docker.io/library/busybox:test", RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
 		Command: []string{"sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"},
 	}}
 	c := &pod.Spec.Containers[0]

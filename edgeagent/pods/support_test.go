@@ -207,9 +207,6 @@ func (noCgroups) Ensure(string, cgroups.Limits) error { return nil }
 func (noCgroups) Remove(string) error                 { return nil }
 func (noCgroups) Children(string) ([]string, error)   { return nil, nil }
 
-//go:fix inline
-func ptr[T any](v T) *T { return new(v) }
-
 // newPod returns a pod of one container, changed by the given functions.
 func newPod(name string, change ...func(*corev1.Pod)) *corev1.Pod {
 	p := &corev1.Pod{

@@ -95,9 +95,6 @@ func podWith(vols ...corev1.Volume) *corev1.Pod {
 	}
 }
 
-//go:fix inline
-func ptr[T any](v T) *T { return new(v) }
-
 // content reads what a container would see: name -> text, and modes of the files.
 func content(t *testing.T, dir string) (text, modes map[string]string) {
 	t.Helper()
