@@ -326,6 +326,9 @@ func TestUnit(t *testing.T) {
 			t.Errorf("%s hides the agent's mounts from the runtime", bad)
 		}
 	}
+	if strings.Contains(string(text), "\nRestrictSUIDSGID=") {
+		t.Error("the agent may not make volumes setgid, as an fsGroup asks")
+	}
 }
 
 func TestTokenCreateJSON(t *testing.T) {
