@@ -75,6 +75,13 @@ func parseTarget(r *http.Request) (target, error) {
 	named := strings.HasPrefix(t.path, metricsPrefix)
 	if named {
 		node, rest, _ := strings.Cut(strings.TrimPrefix(t.path, metricsPrefix), "/")
+		// This path is for those who dial the proxy themselves. By way of
+		// kube-apiserver it would let nodes/A/proxy reach B: the right that was
+		// checked there is for the node in X-Forwarded-Uri, or, with an upgrade, for
+		// one that is not told.
+		if t.node != "" && t.node != node || httpstream.IsUpgradeRequest(r) {
+			return t, &refusal{http.StatusForbidden, "the path names another node than the request"}
+		}
 		t.node, t.path = node, "/"+rest
 	}
 	if t.node != "" && len(validation.IsDNS1123Subdomain(t.node)) > 0 {

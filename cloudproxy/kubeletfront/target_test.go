@@ -2,6 +2,7 @@ package kubeletfront
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -38,8 +39,42 @@ func FuzzParseTarget(f *testing.F) {
 				t.Errorf("%q needs only %s", path, got.verb)
 			}
 		}
-		if upgrade && got.node != "" && !strings.HasPrefix(path, metricsPrefix) {
+		if upgrade && got.node != "" {
 			t.Errorf("%q with upgrade has the node %q", path, got.node)
 		}
 	})
+}
+
+// Whoever may use nodes/a/proxy has no right to b, whose path may be asked for
+// by those who come without kube-apiserver.
+func TestNamedPathIsOfTheForwardedNode(t *testing.T) {
+	for _, tt := range []struct {
+		name, uri string
+		upgrade   bool
+		want      int // 0 for let through
+	}{
+		{"direct", "", false, 0},
+		{"same node", "/api/v1/nodes/b/proxy/edge/v1/nodes/b/pods", false, 0},
+		{"other node", "/api/v1/nodes/a/proxy/edge/v1/nodes/b/pods", false, http.StatusForbidden},
+		{"upgrade", "", true, http.StatusForbidden},
+		{"upgrade with the header", "/api/v1/nodes/b/proxy/edge/v1/nodes/b/pods", true, http.StatusForbidden},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, metricsPrefix+"b/pods", nil)
+			if tt.uri != "" {
+				r.Header.Set("X-Forwarded-Uri", tt.uri)
+			}
+			if tt.upgrade {
+				r.Header.Set("Connection", "Upgrade")
+			}
+			got, err := parseTarget(r)
+			status := 0
+			if e, ok := errors.AsType[*refusal](err); ok {
+				status = e.status
+			}
+			if status != tt.want || err == nil && (got.node != "b" || got.path != "/pods") {
+				t.Errorf("%+v, %v; want status %d", got, err, tt.want)
+			}
+		})
+	}
 }
