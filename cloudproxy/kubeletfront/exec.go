@@ -55,6 +55,8 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request, req *request) {
 	defer cancel(nil)
 	x := newExecution(s, a, conn, opts)
 	hijacked := &hijacker{ResponseWriter: w, gone: func() { cancel(errCallerGone) }}
+	stop := context.AfterFunc(ctx, hijacked.hurry)
+	defer stop()
 	if wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) {
 		serveV5(hijacked, r.WithContext(ctx), x)
 	} else {

@@ -111,6 +111,11 @@ func (s *Server) askOnce(r *http.Request, req *request) (*http.Response, error) 
 	if err != nil {
 		return nil, unreachable(req.node, err)
 	}
+	// net/http panics at a status below 100, and takes 1xx for an answer to come.
+	if resp.StatusCode < http.StatusOK || resp.StatusCode > 599 {
+		_ = resp.Body.Close()
+		return nil, &refusal{http.StatusBadGateway, fmt.Sprintf("edge %s answered with status %d", req.node, resp.StatusCode)}
+	}
 	return resp, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // readAhead is the most that is read from a caller before it is asked for.
@@ -50,6 +51,16 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	})
 	watched := &watchedConn{Conn: conn, r: io.MultiReader(bytes.NewReader(bytes.Clone(early)), pr), gone: h.gone}
 	return watched, bufio.NewReadWriter(bufio.NewReader(watched), bufio.NewWriter(watched)), nil
+}
+
+// hurry gives what is written to the caller a last moment: one that does not read
+// would keep a write, and with it the request, for ever.
+func (h *hijacker) hurry() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.conn != nil {
+		_ = h.conn.SetWriteDeadline(time.Now().Add(lastWords)) // fails when it is closed already
+	}
 }
 
 // close closes the connection if it was taken over, and returns once no one

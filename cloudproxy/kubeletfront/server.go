@@ -73,6 +73,9 @@ type Server struct {
 	closing  bool           // no more requests are taken
 }
 
+// lastWords bounds what is written to a caller once its request is over.
+const lastWords = time.Second
+
 var errShutdown = errors.New("the proxy is shutting down")
 
 // New checks cfg and returns a Server. It talks to no one yet.
@@ -195,8 +198,13 @@ func (s *Server) drain(base context.Context, srv *http.Server, cancel context.Ca
 	case <-bounded.Done():
 	}
 	cancel(errShutdown)
-	<-done
+	// A handler whose caller does not read hangs in a write that no context ends.
+	select {
+	case <-done:
+	case <-time.After(lastWords):
+	}
 	_ = srv.Close()
+	<-done
 	s.transport.CloseIdleConnections()
 }
 
