@@ -1,10 +1,13 @@
 package cloudproxy
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/client-go/kubernetes/fake"
 )
@@ -57,5 +60,20 @@ func TestBadConfig(t *testing.T) {
 				t.Errorf("got %v, want an error that names %s", err, tt.want)
 			}
 		})
+	}
+}
+
+// Ctrl-C while the cluster does not answer.
+func TestStopBeforeTheClusterAnswers(t *testing.T) {
+	c := goodConfig()
+	c.Listen, c.KubeletListen, c.AdminListen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	s, err := New(c) // its cluster has no namespace kube-system
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := s.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Run: %v, want the context's error", err)
 	}
 }

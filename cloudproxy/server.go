@@ -88,7 +88,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	defer sessions.Close() //nolint:errcheck // the registry has closed it already, but for errors in between
-	reg, err := registry.New(registry.Config{Listener: sessions, Log: s.log, Registerer: s.metrics})
+	reg, err := registry.New(registry.Config{Listener: sessions, Refuse: s.refuse, Log: s.log, Registerer: s.metrics})
 	if err != nil {
 		return err
 	}
@@ -116,11 +116,14 @@ func (s *Server) prepare(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		s.log.Warn("cluster is not usable yet", "error", err, "retry_in", prepareRetry)
 		select {
 		case <-time.After(prepareRetry):
 		case <-ctx.Done():
-			return nil
+			return ctx.Err()
 		}
 	}
 }
@@ -151,15 +154,17 @@ func (s *Server) listenSessions(ctx context.Context, socks *listeners) (*tunnel.
 		StatelessResetKey: reset,
 		TokenKey:          token,
 		Replica:           replicaName(),
-		// Here and not in TLS, so that the edge learns why.
-		Refuse: func(id certs.Identity, cert *x509.Certificate) (wire.Code, string) {
-			if s.enroll.Revoked(id, cert) {
-				return wire.CodeRevoked, "the identity of " + id.Node + " was revoked; it may join again with a new token"
-			}
-			return wire.CodeOK, ""
-		},
-		Log: s.log,
+		Refuse:            s.refuse,
+		Log:               s.log,
 	})
+}
+
+// refuse turns revoked edges away, here and not in TLS, so that they learn why.
+func (s *Server) refuse(id certs.Identity, cert *x509.Certificate) (wire.Code, string) {
+	if s.enroll.Revoked(id, cert) {
+		return wire.CodeRevoked, "the identity of " + id.Node + " was revoked; it may join again with a new token"
+	}
+	return wire.CodeOK, ""
 }
 
 // parts builds what needs the registry and gives what Run has to run, all of it.

@@ -178,6 +178,7 @@ func (s *Session) greet(ctx context.Context) error {
 	if s.peer, err = certs.PeerIdentity(s.conn.TLS()); err != nil {
 		return err
 	}
+	s.cert = s.conn.TLS().PeerCertificates[0]
 	if s.control, err = s.conn.OpenStream(); err != nil {
 		return fail("open control stream", err)
 	}

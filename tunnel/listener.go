@@ -245,7 +245,7 @@ func (l *Listener) greet(ctx context.Context, conn *link.Conn) (*Session, error)
 		return nil, fmt.Errorf("say welcome to %s: %w", peer.Node, sessionError(err))
 	}
 	s := &Session{
-		conn: conn, peer: peer, hello: *hello, welcome: welcome, control: control,
+		conn: conn, peer: peer, cert: state.PeerCertificates[0], hello: *hello, welcome: welcome, control: control,
 		log: l.cfg.Log.With("edge", peer.Node),
 	}
 	s.release = func() { l.remove(s) }

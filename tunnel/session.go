@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,7 @@ const (
 type Session struct {
 	conn    *link.Conn
 	peer    certs.Identity
+	cert    *x509.Certificate // the peer's
 	hello   wire.Hello
 	welcome wire.Welcome
 	edge    bool // this side is the edge
@@ -112,6 +114,9 @@ func (s *Session) Accept(ctx context.Context) (*Stream, error) {
 
 // Peer is who the other side is, by its verified certificate.
 func (s *Session) Peer() certs.Identity { return s.peer }
+
+// Certificate is what Peer was read from. It must not be changed.
+func (s *Session) Certificate() *x509.Certificate { return s.cert }
 
 // Hello is what the edge said when the session began.
 func (s *Session) Hello() wire.Hello { return s.hello }

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/skerry-io/skerry/certs"
 	"github.com/skerry-io/skerry/tunnel"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
@@ -66,6 +68,10 @@ func (e *OfflineError) Offline() (node string, since time.Time) { return e.Node,
 type Config struct {
 	// Listener gives the sessions.
 	Listener Listener
+	// Refuse is asked once a session is in the table, where Close finds it: what has
+	// changed since the listener let it in would be missed otherwise. Any code but
+	// CodeOK ends the session; nil lets all in.
+	Refuse func(certs.Identity, *x509.Certificate) (wire.Code, string)
 	// MaxHandlers bounds the streams of one edge that are served at once; zero means
 	// 32. More are reset with CodeTooMany.
 	MaxHandlers int

@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/skerry-io/skerry/certs"
 	"github.com/skerry-io/skerry/cloudproxy/registry"
 	"github.com/skerry-io/skerry/tunnel"
 	"github.com/skerry-io/skerry/tunnel/tunneltest"
@@ -379,5 +381,41 @@ func TestShutdownTellsEdges(t *testing.T) {
 		if !errors.As(s.Err(), &serr) || serr.Code != wire.CodeGoingAway || !serr.Remote {
 			t.Errorf("edge sees %v, want code %d", s.Err(), wire.CodeGoingAway)
 		}
+	})
+}
+
+// A revocation between the listener's check and the table would find no session
+// to close.
+func TestRefusedInTheTable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		r, err := registry.New(registry.Config{
+			Listener: n.Listener(),
+			Refuse: func(id certs.Identity, cert *x509.Certificate) (wire.Code, string) {
+				if got, err := certs.CertificateIdentity(cert); err != nil || got != id {
+					t.Errorf("certificate of %v, %v; want %v", got, err, id)
+				}
+				return wire.CodeRevoked, "meanwhile"
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- r.Run(ctx) }()
+		s, err := n.Dial(t.Context(), "edge-1", 1)
+		if err == nil {
+			<-s.Done()
+			err = s.Err()
+		}
+		if e, ok := errors.AsType[*tunnel.SessionError](err); !ok || e.Code != wire.CodeRevoked {
+			t.Errorf("session ended with %v, want revoked", err)
+		}
+		if _, ok := r.Session("edge-1"); ok {
+			t.Error("the session is still in the table")
+		}
+		cancel()
+		<-ended
 	})
 }

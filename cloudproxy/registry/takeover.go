@@ -33,6 +33,14 @@ func (r *Registry) run(ctx context.Context, s *tunnel.Session) {
 		r.metrics.replaced.Inc()
 		r.wg.Go(func() { _ = old.Close(wire.CodeReplaced, "a newer session came") }) // never fails
 	}
+	if r.cfg.Refuse != nil {
+		if code, text := r.cfg.Refuse(s.Peer(), s.Certificate()); code != wire.CodeOK {
+			_ = s.Close(code, text) // never fails
+			r.left(node, s)
+			log.Info("session refused", "remote", s.Stats().RemoteAddr.String(), "code", code)
+			return
+		}
+	}
 	log.Info("edge connected", "remote", s.Stats().RemoteAddr.String(), "agent", s.Hello().AgentVersion)
 	r.serve(ctx, s)
 	r.left(node, s)
