@@ -43,7 +43,9 @@ func (s *Service) enroll(ctx context.Context, req certs.EnrollRequest, source ne
 		return certs.EnrollResponse{}, err
 	}
 	id := certs.Identity{Cluster: auth.cluster, Node: req.NodeName}
-	secret, again, err := s.spend(ctx, jointoken.Claim{Token: token, Node: req.NodeName, Key: hash})
+	secret, again, err := s.spend(ctx, jointoken.Claim{
+		Token: token, Node: req.NodeName, Key: hash, Revoked: s.revoked.when(req.NodeName),
+	})
 	if err != nil {
 		return certs.EnrollResponse{}, err
 	}

@@ -60,6 +60,13 @@ func (r *revocations) covers(node string, notBefore time.Time) bool {
 	return ok && !notBefore.After(until)
 }
 
+// when gives up to when the node is revoked, zero for one that is not.
+func (r *revocations) when(node string) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.until[node]
+}
+
 // set takes a new state of the ConfigMap and tells what became stricter.
 func (r *revocations) set(data map[string]string) {
 	next := make(map[string]time.Time, len(data))

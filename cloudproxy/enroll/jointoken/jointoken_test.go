@@ -120,22 +120,24 @@ func TestSpend(t *testing.T) {
 		write bool
 	}{
 		{name: "good", claim: good, write: true},
-		{name: "wrong secret", claim: Claim{Token{"abcdef", "0123456789abcdeg"}, "edge-1", "k1"}, code: certs.CodeUnauthorized},
-		{name: "no secret at all", edit: func(d map[string]string) { delete(d, keySecret) }, claim: Claim{Token{ID: "abcdef"}, "edge-1", "k1"}, code: certs.CodeUnauthorized},
-		{name: "wrong secret of an expired token", edit: func(d map[string]string) { d[keyExpiration] = "2029-01-01T00:00:00Z" }, claim: Claim{Token{"abcdef", "x"}, "edge-1", "k1"}, code: certs.CodeUnauthorized},
+		{name: "wrong secret", claim: Claim{Token: Token{"abcdef", "0123456789abcdeg"}, Node: "edge-1", Key: "k1"}, code: certs.CodeUnauthorized},
+		{name: "no secret at all", edit: func(d map[string]string) { delete(d, keySecret) }, claim: Claim{Token: Token{ID: "abcdef"}, Node: "edge-1", Key: "k1"}, code: certs.CodeUnauthorized},
+		{name: "wrong secret of an expired token", edit: func(d map[string]string) { d[keyExpiration] = "2029-01-01T00:00:00Z" }, claim: Claim{Token: Token{"abcdef", "x"}, Node: "edge-1", Key: "k1"}, code: certs.CodeUnauthorized},
 		{name: "expired", edit: func(d map[string]string) { d[keyExpiration] = now.Format(time.RFC3339) }, claim: good, code: certs.CodeTokenExpired},
 		{name: "garbled expiration", edit: func(d map[string]string) { d[keyExpiration] = "soon" }, claim: good, code: certs.CodeTokenExpired},
 		{name: "no expiration", edit: func(d map[string]string) { delete(d, keyExpiration) }, claim: good, write: true},
 		{name: "not for joining", edit: func(d map[string]string) { delete(d, keyUsage) }, claim: good, code: certs.CodeTokenPurpose},
-		{name: "other node", claim: Claim{tok, "edge-2", "k1"}, code: certs.CodeOtherNode},
-		{name: "any node", edit: func(d map[string]string) { delete(d, keyNode) }, claim: Claim{tok, "edge-2", "k1"}, write: true},
+		{name: "again after a revocation", edit: used(time.Minute), claim: Claim{Token: tok, Node: "edge-1", Key: "k1", Revoked: now.Add(-time.Minute)}, code: certs.CodeTokenUsed},
+		{name: "again after an older revocation", edit: used(time.Minute), claim: Claim{Token: tok, Node: "edge-1", Key: "k1", Revoked: now.Add(-time.Hour)}},
+		{name: "other node", claim: Claim{Token: tok, Node: "edge-2", Key: "k1"}, code: certs.CodeOtherNode},
+		{name: "any node", edit: func(d map[string]string) { delete(d, keyNode) }, claim: Claim{Token: tok, Node: "edge-2", Key: "k1"}, write: true},
 		{name: "no limit", edit: func(d map[string]string) { delete(d, keyUses) }, claim: good},
 		{name: "garbled uses", edit: func(d map[string]string) { d[keyUses] = "many" }, claim: good, code: certs.CodeTokenUsed},
 		{name: "negative uses", edit: func(d map[string]string) { d[keyUses] = "-1" }, claim: good, code: certs.CodeTokenUsed},
-		{name: "used by another key", edit: used(time.Minute), claim: Claim{tok, "edge-1", "k2"}, code: certs.CodeTokenUsed},
+		{name: "used by another key", edit: used(time.Minute), claim: Claim{Token: tok, Node: "edge-1", Key: "k2"}, code: certs.CodeTokenUsed},
 		{name: "retry of the same key", edit: used(time.Minute), claim: good},
 		{name: "retry too late", edit: used(11 * time.Minute), claim: good, code: certs.CodeTokenUsed},
-		{name: "retry for another node", edit: func(d map[string]string) { used(time.Minute)(d); delete(d, keyNode) }, claim: Claim{tok, "edge-2", "k1"}, code: certs.CodeTokenUsed},
+		{name: "retry for another node", edit: func(d map[string]string) { used(time.Minute)(d); delete(d, keyNode) }, claim: Claim{Token: tok, Node: "edge-2", Key: "k1"}, code: certs.CodeTokenUsed},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -171,7 +173,7 @@ func TestRecordOfUsesIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 100 {
-		if secret, err = Spend(secret, Claim{tok, "edge", fmt.Sprint(i)}, now); err != nil {
+		if secret, err = Spend(secret, Claim{Token: tok, Node: "edge", Key: fmt.Sprint(i)}, now); err != nil {
 			t.Fatal(err)
 		}
 	}

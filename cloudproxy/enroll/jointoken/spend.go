@@ -45,6 +45,9 @@ type Claim struct {
 	Token Token
 	Node  string
 	Key   string // KeyHash of the key to be certified
+	// Revoked is up to when the node's certificates are refused; a use before it may
+	// not be repeated. Zero means that the node was never revoked.
+	Revoked time.Time
 }
 
 // KeyHash names a public key in the record of uses.
@@ -82,7 +85,7 @@ func Spend(secret *corev1.Secret, c Claim, now time.Time) (*corev1.Secret, error
 		return nil, nil
 	}
 	if slices.ContainsFunc(g.Used, func(u Use) bool {
-		return u.Key == c.Key && u.Node == c.Node && now.Before(u.Time.Add(retryWindow))
+		return u.Key == c.Key && u.Node == c.Node && now.Before(u.Time.Add(retryWindow)) && u.Time.After(c.Revoked)
 	}) {
 		return nil, nil // the same key again: the answer was lost, the use is paid
 	}
