@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -65,7 +66,9 @@ func New(cfg Config) (*Server, error) {
 		Namespace: cfg.Namespace,
 		Advertise: addr.advertise,
 		Names:     []string{addr.node.Addr().String()},
-		Logger:    s.log,
+		// What a token buys must be what the edge is then let do.
+		ManagedNode: report.Owned,
+		Logger:      s.log,
 	})
 	if err != nil {
 		return nil, err
@@ -186,8 +189,14 @@ func (s *Server) parts(reg *registry.Registry, socks *listeners) ([]func(context
 	if err != nil {
 		return nil, err
 	}
-	reg.Handle(wire.KindDesired, s.desired.Serve)
-	reg.Handle(wire.KindReport, rep.Serve)
+	for kind, serve := range map[wire.Kind]registry.Handler{wire.KindDesired: s.desired.Serve, wire.KindReport: rep.Serve} {
+		reg.Handle(kind, func(ctx context.Context, node string, c net.Conn) error {
+			if err := nodes.Check(ctx, node); err != nil {
+				return err
+			}
+			return serve(ctx, node, c)
+		})
+	}
 	front, err := kubeletfront.New(kubeletfront.Config{
 		Listener:    socks.kubelet,
 		Certificate: s.enroll.GetCertificate,

@@ -17,7 +17,7 @@ import (
 // and no other replica has renewed its lease.
 func (n *Nodes) offline(ctx context.Context, name string, st nodeState) (time.Duration, error) {
 	node, err := n.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) || err == nil && !owned(node) {
+	if apierrors.IsNotFound(err) || err == nil && !Owned(node) {
 		n.forget(name)
 		return 0, nil
 	}

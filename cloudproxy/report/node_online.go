@@ -30,7 +30,30 @@ const (
 	repairsAfterReturn = 3
 )
 
-func owned(n *corev1.Node) bool { return n.Annotations[AnnotationOwner] == owner }
+// Owned says that Skerry made a Node. Only then is it an edge's: a label is not
+// enough, since kubelets and people set labels for many reasons.
+func Owned(n *corev1.Node) bool { return n.Annotations[AnnotationOwner] == owner }
+
+// Check fails when a Node of this name is there that is not an edge's. The edge
+// may have taken the name before the Node came; the pods, Secrets and tokens that
+// are bound to that name are not for it.
+func (n *Nodes) Check(ctx context.Context, name string) error {
+	if o, ok, err := n.informer.GetIndexer().GetByKey(name); err == nil && ok {
+		if node, ok := o.(*corev1.Node); ok && Owned(node) {
+			return nil
+		}
+	}
+	node, err := n.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil // it is about to be made
+	case err != nil:
+		return fmt.Errorf("get node %s: %w", name, err)
+	case !Owned(node):
+		return fmt.Errorf("node %s was not made by Skerry: %w", name, errForeign)
+	}
+	return nil
+}
 
 // online makes the Node of a connected edge what it should be.
 func (n *Nodes) online(ctx context.Context, name string, st nodeState) (time.Duration, error) {
@@ -38,7 +61,7 @@ func (n *Nodes) online(ctx context.Context, name string, st nodeState) (time.Dur
 	if err != nil {
 		return 0, err
 	}
-	if !owned(node) {
+	if !Owned(node) {
 		n.refuse(ctx, node, st)
 		return jitter(refusedRetry), nil
 	}

@@ -24,7 +24,7 @@ func (r *Receiver) writeNode(ctx context.Context, node string, value []byte) err
 	if err != nil {
 		return fmt.Errorf("get node %s: %w", node, err)
 	}
-	if !owned(n) {
+	if !Owned(n) {
 		return fmt.Errorf("node %s was not made by Skerry: %w", node, errForeign)
 	}
 	status := n.Status.DeepCopy()

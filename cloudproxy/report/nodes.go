@@ -147,7 +147,7 @@ func (n *Nodes) handler(started time.Time) cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc: func(o any) {
 			node, ok := o.(*corev1.Node)
-			if !ok || !owned(node) {
+			if !ok || !Owned(node) {
 				return
 			}
 			n.mu.Lock()

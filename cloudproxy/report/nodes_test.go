@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -68,6 +69,7 @@ type nodesTest struct {
 	testing.TB
 	client   *fake.Clientset
 	sessions *fakeSessions
+	nodes    *Nodes // the one that runs
 	start    func()
 	stop     func()
 }
@@ -84,6 +86,7 @@ func runNodes(t *testing.T, f func(ctx context.Context, n *nodesTest)) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			n.nodes = nodes
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan struct{})
 			go func() {
@@ -209,6 +212,27 @@ func TestForeignNodeIsLeftAlone(t *testing.T) {
 		}
 		if _, err := n.client.CoordinationV1().Leases(corev1.NamespaceNodeLease).Get(ctx, "e1", metav1.GetOptions{}); err == nil {
 			t.Error("lease was made for a node of somebody else")
+		}
+	})
+}
+
+// TestCheck: an edge that took the name of a worker gets nothing of it.
+func TestCheck(t *testing.T) {
+	runNodes(t, func(ctx context.Context, n *nodesTest) {
+		worker := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "worker", Labels: map[string]string{LabelEdge: "true"}}}
+		if _, err := n.client.CoreV1().Nodes().Create(ctx, worker, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.nodes.Check(ctx, "e1"); err != nil {
+			t.Errorf("node that is yet to be made: %v", err)
+		}
+		n.sessions.connect("e1")
+		wait(time.Second)
+		if err := n.nodes.Check(ctx, "e1"); err != nil {
+			t.Errorf("edge's own node: %v", err)
+		}
+		if err := n.nodes.Check(ctx, "worker"); !errors.Is(err, errForeign) {
+			t.Errorf("node of somebody else: %v", err)
 		}
 	})
 }
