@@ -3,6 +3,7 @@ package manifests
 import (
 	"bytes"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -102,6 +103,55 @@ func TestNoWildcards(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestRights holds the rules against the requests that the code makes: with a verb
+// too few an edge's report is tried again for ever, one too many is a risk.
+func TestRights(t *testing.T) {
+	data, err := Install("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, obj := range decode(t, data) {
+		var where string
+		var rules []rbacv1.PolicyRule
+		switch o := obj.(type) {
+		case *rbacv1.ClusterRole:
+			where, rules = "*", o.Rules
+		case *rbacv1.Role:
+			where, rules = o.Namespace, o.Rules
+		}
+		for _, rule := range rules {
+			for _, resource := range rule.Resources {
+				key := where + " " + strings.Join(append([]string{resource}, rule.ResourceNames...), " ")
+				got[key] = strings.Join(rule.Verbs, " ")
+			}
+		}
+	}
+	want := map[string]string{
+		"* nodes":                                 "get list watch create patch",
+		"* nodes/status":                          "patch",
+		"* pods":                                  "get list watch delete",
+		"* pods/status":                           "patch",
+		"* configmaps":                            "list watch",
+		"* secrets":                               "list watch",
+		"* serviceaccounts/token":                 "create",
+		"* events":                                "get create patch",
+		"* tokenreviews":                          "create",
+		"* subjectaccessreviews":                  "create",
+		"* namespaces kube-system":                "get",
+		"kube-node-lease leases":                  "get create patch",
+		"kube-system secrets":                     "get list update delete",
+		"skerry-system secrets":                   "create",
+		"skerry-system configmaps":                "create",
+		"skerry-system secrets skerry-ca":         "get",
+		"skerry-system configmaps skerry-info":    "get update",
+		"skerry-system configmaps skerry-revoked": "get list watch",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("rights:\n got %v\nwant %v", got, want)
 	}
 }
 
