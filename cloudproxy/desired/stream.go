@@ -24,6 +24,9 @@ const (
 	maxFrame = 4 << 20
 	// maxHave bounds what an edge may say that it holds: far more than an edge runs.
 	maxHave = 64 << 10
+	// maxHaveBytes bounds the names and versions of that: a key of the API's has 500
+	// bytes at most, and nothing but an edge says how long these are.
+	maxHaveBytes = 8 << 20
 	// writeBuffer joins small frames that go out together.
 	writeBuffer = 16 << 10
 	// Waits between reads of the API that fail.
@@ -31,7 +34,7 @@ const (
 	maxRetry = 30 * time.Second
 )
 
-var errHave = fmt.Errorf("edge names more than %d objects", maxHave)
+var errHave = fmt.Errorf("edge names more than %d objects or %d bytes of them", maxHave, maxHaveBytes)
 
 // stream brings one edge up to date and keeps it there. Fields below queue
 // belong to the goroutine of serve.
@@ -98,6 +101,7 @@ func (s *stream) serve(ctx context.Context) error {
 // readHave fills versions and gives the keys in the edge's order.
 func (s *stream) readHave() ([]string, error) {
 	var held []string
+	size := 0
 	for {
 		f, err := s.r.Next()
 		if err != nil {
@@ -110,8 +114,9 @@ func (s *stream) readHave() ([]string, error) {
 		for _, e := range have.Entries {
 			s.versions[e.Key] = e.Version
 			held = append(held, e.Key)
+			size += len(e.Key) + len(e.Version)
 		}
-		if len(held) > maxHave {
+		if len(held) > maxHave || size > maxHaveBytes {
 			return nil, errHave
 		}
 		if have.Last {
