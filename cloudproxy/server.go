@@ -172,7 +172,7 @@ func (s *Server) refuse(id certs.Identity, cert *x509.Certificate) (wire.Code, s
 
 // parts builds what needs the registry and gives what Run has to run, all of it.
 func (s *Server) parts(reg *registry.Registry, socks *listeners) ([]func(context.Context) error, error) {
-	rep, err := report.New(report.Config{Client: s.cfg.Client, Pod: s.cachedPod, Log: s.log})
+	rep, err := report.New(report.Config{Client: s.cfg.Client, Pod: s.cachedPod, Registerer: s.metrics, Log: s.log})
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,8 @@ const (
 	// Bounds of what is in memory for one edge; the edge's own window is smaller.
 	maxPending      = 256
 	maxPendingBytes = 4 << 20
+	// maxAcks bounds the bytes of acknowledgements that an edge has not taken yet.
+	maxAcks = 64 << 10
 	// maxWrites bounds the requests under way for one edge.
 	maxWrites = 4
 	minRetry  = 500 * time.Millisecond
@@ -31,6 +33,8 @@ var (
 	errGone = errors.New("object is gone")
 	// errForeign says that the report is about something that is not the edge's.
 	errForeign = errors.New("object is not this edge's")
+	// errNodeAbsent says that Nodes has yet to make the edge's Node; it is no verdict.
+	errNodeAbsent = errors.New("node is not made yet")
 )
 
 // lanes keeps the order of reports about one object and lets objects pass one
@@ -67,7 +71,7 @@ func (l *lanes) add(ctx context.Context, report wire.Report) error {
 	name := report.Key
 	for {
 		l.mu.Lock()
-		if l.count < maxPending && l.bytes < maxPendingBytes {
+		if l.count < maxPending && l.bytes < maxPendingBytes && len(l.acks) < maxAcks {
 			break
 		}
 		l.mu.Unlock()
@@ -81,7 +85,7 @@ func (l *lanes) add(ctx context.Context, report wire.Report) error {
 	q, running := l.queues[name]
 	l.queues[name] = append(q, report)
 	l.count++
-	l.bytes += len(report.Value)
+	l.bytes += size(report)
 	if !running {
 		l.wg.Go(func() { l.run(ctx, name) })
 	}
@@ -120,13 +124,19 @@ func (l *lanes) done(name string, report wire.Report) {
 	l.acks = wire.Append(l.acks, &wire.ReportAck{Seq: report.Seq})
 	l.queues[name] = l.queues[name][1:]
 	l.count--
-	l.bytes -= len(report.Value)
+	l.bytes -= size(report)
 	l.mu.Unlock()
-	for _, bell := range []chan struct{}{l.room, l.settled} {
-		select {
-		case bell <- struct{}{}:
-		default:
-		}
+	ring(l.room)
+	ring(l.settled)
+}
+
+// size is what a report holds in memory; an edge may send what it likes as a key.
+func size(r wire.Report) int { return len(r.Key) + len(r.Value) }
+
+func ring(bell chan struct{}) {
+	select {
+	case bell <- struct{}{}:
+	default:
 	}
 }
 
@@ -149,6 +159,7 @@ func (l *lanes) writeAcks(ctx context.Context, w io.Writer) error {
 		if _, err := w.Write(acks); err != nil {
 			return fmt.Errorf("write acks: %w", err)
 		}
+		ring(l.room)
 	}
 }
 
@@ -186,7 +197,11 @@ func (l *lanes) settle(ctx context.Context, name string, report wire.Report, wai
 		if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
 			wait = max(wait, time.Duration(seconds)*time.Second)
 		}
-		l.log.Warn("report can't be written now", "key", report.Key, "subject", uint64(report.Subject), "error", err, "wait", wait)
+		level := slog.LevelWarn
+		if errors.Is(err, errNodeAbsent) && wait == minRetry {
+			level = slog.LevelDebug // the first report of a new edge is often faster than its Node
+		}
+		l.log.Log(ctx, level, "report can't be written now", "key", report.Key, "subject", uint64(report.Subject), "error", err, "wait", wait)
 		select {
 		case <-time.After(wait/2 + rand.N(wait)):
 		case <-ctx.Done():
@@ -206,9 +221,14 @@ func (l *lanes) verdict(report wire.Report, err error) bool {
 		l.log.Warn("report about something that is not this edge's, dropped", "key", report.Key, "subject", uint64(report.Subject), "error", err)
 		l.r.update(func(s *Stats) { s.Foreign++ })
 		return true
+	case errors.Is(err, errGone):
+		l.log.Info("report about something that is gone, dropped", "key", report.Key, "subject", uint64(report.Subject), "error", err)
+		l.r.update(func(s *Stats) { s.Gone++ })
+		return true
 	case hopeless(err):
-		l.log.Info("report can't be written and is dropped", "key", report.Key, "subject", uint64(report.Subject), "error", err)
-		l.r.update(func(s *Stats) { s.Dropped++ })
+		// One of the two halves is wrong, and what the cluster shows is not what is.
+		l.log.Warn("report is refused for good, dropped", "key", report.Key, "subject", uint64(report.Subject), "error", err)
+		l.r.update(func(s *Stats) { s.Refused++ })
 		return true
 	}
 	l.r.update(func(s *Stats) { s.Retried++ })
@@ -253,7 +273,7 @@ func (e *badReportError) Unwrap() error { return e.err }
 // edge keeps what it has to say.
 func hopeless(err error) bool {
 	var bad *badReportError
-	return errors.As(err, &bad) || errors.Is(err, errGone) ||
+	return errors.As(err, &bad) ||
 		apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsMethodNotSupported(err) ||
 		apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsUnsupportedMediaType(err)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"strings"
 	"time"
 
@@ -100,9 +99,10 @@ func (n *Nodes) ensure(ctx context.Context, s *Session) (*corev1.Node, error) {
 			return node, nil
 		}
 	}
+	all, _ := labels(s)
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{
 		Name:        s.Node,
-		Labels:      n.labels(s),
+		Labels:      all,
 		Annotations: map[string]string{AnnotationOwner: owner},
 	}}
 	made, err := n.client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
@@ -142,25 +142,32 @@ func (n *Nodes) refuse(ctx context.Context, node *corev1.Node, st nodeState) {
 	n.change(node.Name, func(st *nodeState) { st.refused = true })
 }
 
-// labels are those that Kubernetes wants, ours, and the operator's.
-func (n *Nodes) labels(s *Session) map[string]string {
-	all := make(map[string]string)
+// labels are those that Kubernetes wants, ours, and the operator's. It gives back
+// those of the operator's that may not be.
+func labels(s *Session) (all map[string]string, bad []string) {
+	all = make(map[string]string)
 	for _, text := range s.Hello.Labels {
 		key, value, ok := strings.Cut(text, "=")
 		if !ok || !mayLabel(key) || len(validation.IsQualifiedName(key)) > 0 || len(validation.IsValidLabelValue(value)) > 0 {
-			n.log.Warn("label of an edge is not allowed", "edge", s.Node, "label", text)
+			bad = append(bad, text)
 			continue
 		}
 		all[key] = value
 	}
-	maps.Copy(all, map[string]string{
+	for key, value := range map[string]string{
 		corev1.LabelOSStable:           s.Hello.OS,
 		corev1.LabelArchStable:         s.Hello.Arch,
 		corev1.LabelHostname:           s.Node,
 		"node-role.kubernetes.io/edge": "",
 		LabelEdge:                      "true",
-	})
-	return all
+	} {
+		// The name of a Node may be longer than a label's value. A Node without one
+		// label is better than none.
+		if len(validation.IsValidLabelValue(value)) == 0 {
+			all[key] = value
+		}
+	}
+	return all, bad
 }
 
 // mayLabel keeps edges from giving themselves roles: of Kubernetes' own labels
@@ -186,7 +193,8 @@ func mayLabel(key string) bool {
 // and controllers label Nodes, too.
 func (n *Nodes) ensureLabels(ctx context.Context, node *corev1.Node, s *Session) error {
 	missing := make(map[string]string)
-	for k, v := range n.labels(s) {
+	all, _ := labels(s)
+	for k, v := range all {
 		if have, ok := node.Labels[k]; !ok || have != v {
 			missing[k] = v
 		}

@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -21,6 +22,9 @@ func (r *Receiver) writeNode(ctx context.Context, node string, value []byte) err
 	}
 	// Absent is no reason to give up: Nodes makes it in a moment.
 	n, err := r.client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("%w: %w", errNodeAbsent, err)
+	}
 	if err != nil {
 		return fmt.Errorf("get node %s: %w", node, err)
 	}

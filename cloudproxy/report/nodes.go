@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
@@ -25,6 +26,9 @@ const (
 	// startGrace is how long a proxy that has just started waits for edges to come
 	// back, and for other replicas to renew the leases of those that are theirs.
 	startGrace = 2*leaseInterval + 5*time.Second
+	// conflictRetry is how soon a Node is looked at again that somebody else wrote to
+	// at the same moment.
+	conflictRetry = 200 * time.Millisecond
 	// refusedRetry is how often a Node that is not ours is looked at again.
 	refusedRetry = 5 * time.Minute
 )
@@ -184,6 +188,9 @@ func (n *Nodes) note(now time.Time) {
 		}
 		if st.session == nil || !st.session.Since.Equal(s.Since) {
 			st.session, st.lost, st.refused = &s, time.Time{}, false
+			if _, bad := labels(&s); len(bad) > 0 {
+				n.log.Warn("labels of an edge are not allowed", "edge", node, "count", len(bad), "first", bad[0][:min(len(bad[0]), 100)])
+			}
 			n.queue.Add(node)
 		}
 	}
@@ -202,7 +209,12 @@ func (n *Nodes) work(ctx context.Context) {
 			return
 		}
 		next, err := n.reconcile(ctx, node)
-		if err != nil {
+		switch {
+		case apierrors.IsConflict(err):
+			// The node controller is at work on a new Node at the same moment.
+			n.log.Debug("node has changed meanwhile", "edge", node, "error", err)
+			next = jitter(conflictRetry)
+		case err != nil:
 			if ctx.Err() == nil {
 				n.log.Warn("node can't be brought up to date", "edge", node, "error", err)
 			}

@@ -1,17 +1,25 @@
 package report
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
@@ -70,6 +78,7 @@ type nodesTest struct {
 	client   *fake.Clientset
 	sessions *fakeSessions
 	nodes    *Nodes // the one that runs
+	log      *bytes.Buffer
 	start    func()
 	stop     func()
 }
@@ -77,10 +86,10 @@ type nodesTest struct {
 func runNodes(t *testing.T, f func(ctx context.Context, n *nodesTest)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		n := &nodesTest{TB: t, client: fake.NewClientset(), sessions: newSessions()}
+		n := &nodesTest{TB: t, client: fake.NewClientset(), sessions: newSessions(), log: &bytes.Buffer{}}
 		n.start = func() {
 			nodes, err := NewNodes(NodesConfig{
-				Client: n.client, Sessions: n.sessions, KubeletPort: 10250,
+				Client: n.client, Sessions: n.sessions, KubeletPort: 10250, Log: slog.New(slog.NewTextHandler(n.log, nil)),
 				Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}, {Type: corev1.NodeHostName, Address: "192.0.2.1"}},
 			})
 			if err != nil {
@@ -214,6 +223,50 @@ func TestForeignNodeIsLeftAlone(t *testing.T) {
 			t.Error("lease was made for a node of somebody else")
 		}
 	})
+}
+
+// TestConflictIsNoNews: the node controller taints a new Node at the moment at
+// which its status is written.
+func TestConflictIsNoNews(t *testing.T) {
+	runNodes(t, func(ctx context.Context, n *nodesTest) {
+		var conflicts atomic.Int64
+		n.client.PrependReactor("patch", "nodes", func(a clienttesting.Action) (bool, runtime.Object, error) {
+			if a.GetSubresource() == "status" && conflicts.Add(1) < 3 {
+				return true, nil, apierrors.NewConflict(schema.GroupResource{Resource: "nodes"}, "e1", errors.New("changed"))
+			}
+			return false, nil, nil
+		})
+		n.sessions.connect("e1")
+		wait(time.Second)
+		n.wantReady(ctx, corev1.ConditionTrue, reasonConnected)
+		if strings.Contains(n.log.String(), "brought up to date") {
+			t.Errorf("log:\n%s", n.log)
+		}
+	})
+}
+
+func TestBadLabelsAreToldOnce(t *testing.T) {
+	runNodes(t, func(_ context.Context, n *nodesTest) {
+		n.sessions.connect("e1")
+		wait(time.Hour)
+		if got := strings.Count(n.log.String(), "not allowed"); got != 1 {
+			t.Errorf("%d lines about labels in an hour:\n%s", got, n.log)
+		}
+	})
+}
+
+// TestNodeNameLongerThanALabel still makes a Node.
+func TestNodeNameLongerThanALabel(t *testing.T) {
+	name := strings.Repeat("a", 64)
+	all, _ := labels(&Session{Node: name, Hello: wire.Hello{OS: "linux", Arch: "not a label"}})
+	for key, value := range all {
+		if len(validation.IsValidLabelValue(value)) > 0 {
+			t.Errorf("%s=%s is refused by the API", key, value)
+		}
+	}
+	if all[LabelEdge] != "true" || all[corev1.LabelOSStable] != "linux" {
+		t.Errorf("labels are missing: %v", all)
+	}
 }
 
 // TestCheck: an edge that took the name of a worker gets nothing of it.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"sync"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -27,6 +28,8 @@ type Config struct {
 	// Pod may read pods from a cache; it gives nil for one that is not there. Nil
 	// means that the API is asked each time.
 	Pod func(namespace, name string) *corev1.Pod
+	// Registerer takes the metrics; nil means none.
+	Registerer prometheus.Registerer
 	// Log may be nil, which discards.
 	Log *slog.Logger
 }
@@ -37,9 +40,10 @@ type Stats struct {
 	Written uint64
 	// Superseded reports were not written since a newer one of the same object came.
 	Superseded uint64
-	// Dropped reports were about something that is gone or that the API refuses for
-	// good.
-	Dropped uint64
+	// Gone reports were about something that is not there any more.
+	Gone uint64
+	// Refused reports made no sense, or the API refuses them for good.
+	Refused uint64
 	// Foreign reports were about something that is not the edge's.
 	Foreign uint64
 	// Retried counts attempts that failed and were made again.
@@ -67,7 +71,13 @@ func New(cfg Config) (*Receiver, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Receiver{client: cfg.Client, pod: cfg.Pod, log: cfg.Log}, nil
+	r := &Receiver{client: cfg.Client, pod: cfg.Pod, log: cfg.Log}
+	if cfg.Registerer != nil {
+		if err := r.register(cfg.Registerer); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 // Stats gives the counters.
