@@ -15,14 +15,15 @@ PRODUCT := -trimpath -buildvcs=false
 LINT     = GOFLAGS="$(PRODUCT)" $$(.ci/tool golangci-lint)
 STEP    := .ci/step
 
-FUZZTIME ?= 30s
-LINK     ?=
+FUZZTIME   ?= 30s
+LINK       ?=
+BENCHFLAGS ?=
 
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Build
 
@@ -100,3 +101,9 @@ e2e: build devcluster ## Run the end-to-end tests against a real control plane a
 .PHONY: fuzz
 fuzz: ## Fuzz each decoder for FUZZTIME (30s)
 	@.ci/fuzz $(FUZZTIME)
+
+# Measure
+
+.PHONY: bench-kubelet
+bench-kubelet: setup build devcluster ## Measure kubectl over links A to E, and memory (as root; BENCHFLAGS="-rounds 5")
+	@go run $(PRODUCT) ./bench/kubelet $(BENCHFLAGS)
