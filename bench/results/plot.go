@@ -27,7 +27,7 @@ type bar struct{ median, min, max float64 }
 
 // plot collects what a plot shows; it returns false when that is nothing.
 func (r *Results) plot(s plotSpec) (plot, bool) {
-	p := plot{title: s.title, xLabel: "link", yLabel: s.unit}
+	p := plot{title: s.title, xLabel: "link, and its round trip time", yLabel: s.unit}
 	find := func(link, system, metric string) *bar {
 		for _, row := range r.Rows {
 			if row.key() == [4]string{s.bench, link, system, metric} {

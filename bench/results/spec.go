@@ -94,7 +94,7 @@ type series struct{ metric, name string }
 func plots() []plotSpec {
 	return []plotSpec{{
 		file: "kubelet.svg", bench: "kubelet", unit: "ms",
-		title: "kubectl to a pod behind a bad link: median, with min and max",
+		title: "kubectl to a pod behind a bad link (bar and number: median; line: min to max)",
 		metrics: []series{
 			{"exec_true_ms", "exec POD -- true"},
 			{"log_first_line_ms", "logs --tail=1, first line"},
