@@ -237,6 +237,11 @@ func (c *Client) apply(ctx context.Context, conn io.Writer, p *pending) error {
 				c.wake(key)
 			}
 		}
+		if b.synced {
+			if err := markSynced(c.store); err != nil {
+				return err
+			}
+		}
 		c.update(func(s *Stats) {
 			s.Upserts += uint64(len(changes.Upserts))
 			s.Deletes += uint64(len(changes.Deletes))

@@ -12,6 +12,22 @@ import (
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
+// metaSynced is set once the store has held all that the cloud wanted.
+const metaSynced = "desired-synced"
+
+// ErrNeverSynced says that the cloud has not told yet all that it wants of this
+// edge: what the store lacks may still come.
+var ErrNeverSynced = errors.New("the cloud has not told yet what is to run on this edge")
+
+// markSynced is told after each Synced and writes once.
+func markSynced(s *store.Store) error {
+	_, err := s.Meta(metaSynced)
+	if errors.Is(err, store.ErrNotFound) {
+		err = s.SetMeta(metaSynced, []byte{1})
+	}
+	return err
+}
+
 // Objects reads the desired state in its own types. It keeps nothing in memory:
 // each call decodes what the store holds now.
 type Objects struct {
@@ -66,8 +82,15 @@ func (o *Objects) Token(namespace, pod, id string) (*authenticationv1.TokenReque
 }
 
 // Pods reads all pods of this edge. One that can't be decoded is logged and left
-// out: it must not keep the others from running.
+// out: it must not keep the others from running. A store that was never complete,
+// as after one that was damaged was moved away, gives ErrNeverSynced: a pod that
+// it lacks may run here and is not to be taken for one that was deleted.
 func (o *Objects) Pods() ([]*corev1.Pod, error) {
+	if _, err := o.Store.Meta(metaSynced); errors.Is(err, store.ErrNotFound) {
+		return nil, ErrNeverSynced
+	} else if err != nil {
+		return nil, fmt.Errorf("list pods: %w", err)
+	}
 	var pods []*corev1.Pod
 	err := o.Store.List(string(wire.ResourcePods)+"/", func(obj store.Object) bool {
 		pod := &corev1.Pod{}

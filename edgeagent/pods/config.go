@@ -25,7 +25,8 @@ type Objects interface {
 	volumes.Objects
 	// Pod returns the pod under a key pods/NAMESPACE/NAME.
 	Pod(key string) (*corev1.Pod, error)
-	// Pods returns all pods of this node.
+	// Pods returns all pods of this node, or an error while they are not all known:
+	// what the runtime has beside them is removed.
 	Pods() ([]*corev1.Pod, error)
 }
 

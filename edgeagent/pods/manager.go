@@ -22,7 +22,7 @@ const (
 	parallelPulls = 2
 	// startRetryPause is the pause while the store or the runtime cannot be read
 	// at start.
-	startRetryPause = 2 * time.Second
+	startRetryPause = time.Second
 )
 
 // Manager runs the pods of this node.
@@ -109,7 +109,7 @@ func (m *Manager) begin(ctx context.Context) error {
 		}
 		if !logged && ctx.Err() == nil {
 			logged = true
-			m.env.Log.Error("pods can not be managed yet", "error", err)
+			m.env.Log.Warn("pods can not be managed yet", "error", err)
 		}
 		select {
 		case <-ctx.Done():

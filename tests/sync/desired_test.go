@@ -190,6 +190,33 @@ func TestEdgeHoldsWhatTheAPISays(t *testing.T) {
 	})
 }
 
+// A store that the cloud has not filled yet must not look like a node without
+// pods: what runs on it would be removed.
+func TestPodsAreUnknownUntilSynced(t *testing.T) {
+	fresh, err := store.Open(store.Config{Dir: "db", FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fresh.Close()
+	if pods, err := (&edgedesired.Objects{Store: fresh}).Pods(); !errors.Is(err, edgedesired.ErrNeverSynced) {
+		t.Errorf("before the cloud has spoken: %d pods, %v", len(pods), err)
+	}
+	run(t, func(ctx context.Context, a *api, l *link, e *edge) {
+		objects := func() *edgedesired.Objects { return &edgedesired.Objects{Store: e.store} }
+		a.createPod(ctx, testPod("web"))
+		wait(time.Second)
+		if pods, err := objects().Pods(); err != nil || len(pods) != 1 {
+			t.Errorf("synced: %d pods, %v", len(pods), err)
+		}
+		l.cut()
+		e.crash(vfs.CrashCloneCfg{})
+		e.start(ctx, l)
+		if pods, err := objects().Pods(); err != nil || len(pods) != 1 {
+			t.Errorf("after a restart without a cloud: %d pods, %v", len(pods), err)
+		}
+	})
+}
+
 func TestUnchangedReconnectSendsOnlySynced(t *testing.T) {
 	run(t, func(ctx context.Context, a *api, l *link, e *edge) {
 		for i := range 500 {
