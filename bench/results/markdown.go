@@ -17,8 +17,8 @@ func (r *Results) markdown(figures []figure) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString(`# Results
 
-Generated from ` + rowsFile + ` and ` + runsFile + ` by the benchmarks; edits are lost. Figures are medians with (min–max, number of
-values). 1 MB is 10⁶ bytes.
+Generated from ` + rowsFile + ` and ` + runsFile + ` by the benchmarks; edits are lost. Figures are medians with (min to max, number
+of values). 1 MB is 10⁶ bytes.
 
 | link | round trip time, rate, loss each way |
 |---|---|
@@ -186,7 +186,7 @@ func cell(r Row) string {
 	if r.N == 1 {
 		return number(r.Median) + " (1)"
 	}
-	return fmt.Sprintf("%s (%s–%s, %d)", number(r.Median), number(r.Min), number(r.Max), r.N)
+	return fmt.Sprintf("%s (%s to %s, %d)", number(r.Median), number(r.Min), number(r.Max), r.N)
 }
 
 // number writes three digits, and all of those before the point.

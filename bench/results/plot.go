@@ -11,6 +11,7 @@ import (
 // plot is a chart of grouped bars.
 type plot struct {
 	title, xLabel, yLabel string
+	unit                  string
 	groups                []string
 	series                []bars
 	floor                 *bar // a line across; nil is none
@@ -27,7 +28,7 @@ type bar struct{ median, min, max float64 }
 
 // plot collects what a plot shows; it returns false when that is nothing.
 func (r *Results) plot(s plotSpec) (plot, bool) {
-	p := plot{title: s.title, xLabel: "link, and its round trip time", yLabel: s.unit}
+	p := plot{title: s.title, xLabel: "link, and its round trip time", yLabel: s.axis + ", " + s.unit, unit: s.unit}
 	find := func(link, system, metric string) *bar {
 		for _, row := range r.Rows {
 			if row.key() == [4]string{s.bench, link, system, metric} {
@@ -59,7 +60,9 @@ func (r *Results) plot(s plotSpec) (plot, bool) {
 			for _, l := range Links() {
 				one.bars = append(one.bars, find(l.Name, system, m.metric))
 			}
-			p.series = append(p.series, one)
+			if slices.ContainsFunc(one.bars, func(b *bar) bool { return b != nil }) {
+				p.series = append(p.series, one)
+			}
 		}
 	}
 	return p, len(p.series) > 0
@@ -71,7 +74,7 @@ const (
 	plotHeight = 320
 	left       = 66
 	right      = 18
-	top        = 46
+	top        = 84
 	bottom     = 58
 	lineHeight = 20
 	colors     = 6
@@ -81,7 +84,7 @@ const (
 const style = `
   text { font: 13px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2328; }
   .title { font-size: 15px; font-weight: 600; }
-  .value { font-size: 11px; }
+  .small { font-size: 11px; }
   .sheet { fill: #ffffff; }
   .grid { stroke: #d1d9e0; }
   .axis { stroke: #59636e; }
@@ -112,7 +115,8 @@ func (p plot) svg() []byte {
 <style>%s</style>
 <rect class="sheet" width="%d" height="%d" rx="6"/>
 <text class="title" x="%d" y="28">%s</text>
-`, width, height, width, height, escape(p.title), style, width, height, left, escape(p.title))
+<text class="small" x="%d" y="46">bar and number: median; line: min to max, and ↑ a max beyond the axis</text>
+`, width, height, width, height, escape(p.title), style, width, height, left, escape(p.title), left)
 
 	step, limit := scale(p.highest())
 	y := func(v float64) float64 { return top + plotHeight*(1-v/limit) }
@@ -154,13 +158,18 @@ func (p plot) drawGroups(b *bytes.Buffer, y func(float64) float64) {
 }
 
 // drawBar draws a median as a bar, min and max as a whisker, and writes the
-// median above both.
+// median above both. A whisker that leaves the sheet ends below two numbers.
 func drawBar(b *bytes.Buffer, v bar, x, w float64, series int, y func(float64) float64) {
-	middle := x + w/2
+	middle, high := x+w/2, y(v.max)
+	const numbers = 18
+	if high < top {
+		high = top + numbers
+		fmt.Fprintf(b, `<text class="small" x="%.1f" y="%d" text-anchor="middle">↑%s</text>`+"\n", middle, top-4, number(v.max))
+	}
 	fmt.Fprintf(b, `<rect class="c%d" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`+"\n", series%colors, x+1, y(v.median), w-2, y(0)-y(v.median))
 	fmt.Fprintf(b, `<path class="whisker" d="M%.1f %.1fV%.1fM%.1f %.1fh8M%.1f %.1fh8"/>`+"\n",
-		middle, y(v.min), y(v.max), middle-4, y(v.min), middle-4, y(v.max))
-	fmt.Fprintf(b, `<text class="value" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`+"\n", middle, y(v.max)-5, number(v.median))
+		middle, y(v.min), high, middle-4, y(v.min), middle-4, high)
+	fmt.Fprintf(b, `<text class="small" x="%.1f" y="%.1f" text-anchor="middle">%s</text>`+"\n", middle, high-5, number(v.median))
 }
 
 // drawLegend names the series in two columns.
@@ -176,20 +185,23 @@ func (p plot) drawLegend(b *bytes.Buffer) {
 	if p.floor != nil {
 		x, y := place(len(p.series))
 		fmt.Fprintf(b, `<line class="floor" x1="%d" y1="%d" x2="%d" y2="%d"/><text x="%d" y="%d">%s: %s %s</text>`+"\n",
-			x-6, y+6, x+14, y+6, x+20, y+11, escape(p.floorName), number(p.floor.median), escape(p.yLabel))
+			x-6, y+6, x+14, y+6, x+20, y+11, escape(p.floorName), number(p.floor.median), escape(p.unit))
 	}
 }
 
+// highest is what must be on the sheet: all, unless one bad moment would press
+// the medians flat.
 func (p plot) highest() float64 {
-	var high float64
+	const most = 2.5 // times the highest median
+	var high, median float64
 	for _, one := range p.series {
 		for _, v := range one.bars {
 			if v != nil {
-				high = max(high, v.max)
+				high, median = max(high, v.max), max(median, v.median)
 			}
 		}
 	}
-	return high
+	return min(high, most*median)
 }
 
 // scale chooses the distance of the grid's lines, 1, 2 or 5 times a power of

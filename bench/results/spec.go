@@ -83,7 +83,7 @@ func budgets() []budget {
 // bar in it for each system and metric.
 type plotSpec struct {
 	file, bench, title string
-	unit               string
+	axis, unit         string
 	metrics            []series
 	floor              series // drawn as a line; zero is none
 }
@@ -93,8 +93,8 @@ type series struct{ metric, name string }
 
 func plots() []plotSpec {
 	return []plotSpec{{
-		file: "kubelet.svg", bench: "kubelet", unit: "ms",
-		title: "kubectl to a pod behind a bad link (bar and number: median; line: min to max)",
+		file: "kubelet.svg", bench: "kubelet", axis: "time", unit: "ms",
+		title: "kubectl to a pod behind a bad link",
 		metrics: []series{
 			{"exec_true_ms", "exec POD -- true"},
 			{"log_first_line_ms", "logs --tail=1, first line"},
