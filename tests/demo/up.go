@@ -129,7 +129,6 @@ Try next:
   kubectl exec -it deployment/hello -- sh
   %[1]s/bin/linkemu ctl %[2]s profile D        # 300 ms, 5 %% loss, 5 Mbit/s; then the same again
   %[1]s/bin/linkemu ctl %[2]s set outage=1     # no link at all; outage=0 brings it back
-  %[1]s/bin/linkemu ctl %[2]s set udpblock=1   # a firewall that lets no UDP through
   %[1]s/bin/skerry token list
   make demo-down
 `, d.dir, socket)

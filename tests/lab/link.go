@@ -79,7 +79,7 @@ func claim(mark string, things ...string) error {
 	}
 	for _, thing := range things {
 		if exists(thing) {
-			return fmt.Errorf("%s is there already: another lab of this name runs, or its directory was removed before it was taken down", thing)
+			return fmt.Errorf("%s is there already: another lab of this name runs, or its directory was removed before it was taken down; then `ip netns del` or `ip link del` removes it", thing)
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(mark), 0o755); err != nil {
