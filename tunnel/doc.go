@@ -4,7 +4,7 @@
 // net.Conn and net.Listener only.
 //
 // It guarantees that a session that lives is one whose path works: the edge
-// notices a dead path within max(1.5 s, 4 RTT + 0.5 s) of asking something, the
+// notices a dead path within max(1.5 s, 10 RTT + 0.5 s) of asking something, the
 // cloud within 50 s. When a session ends, all its streams end with the same
 // error. DESIGN.md has the flow and the failures, wire/PROTOCOL.md the bytes.
 package tunnel

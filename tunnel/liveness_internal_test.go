@@ -29,7 +29,7 @@ func TestWhatWasUnderWayProvesNothing(t *testing.T) {
 		}
 		v = l.step(now, o)
 	}
-	if got, want := now.Sub(start), 200*time.Millisecond+deadAfter(rtt); got < want || got > want+200*time.Millisecond {
+	if got, want := now.Sub(start), 200*time.Millisecond+deadAfter(rtt); got < want || got > want+deadAfter(rtt)/16 {
 		t.Errorf("dead after %v, want about %v", got, want)
 	}
 }

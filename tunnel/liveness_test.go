@@ -11,9 +11,9 @@ import (
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
-// deadAfter is the contract: max(1.5 s, 4 RTT + 0.5 s).
+// deadAfter is the contract: max(1.5 s, 10 RTT + 0.5 s).
 func deadAfter(rtt time.Duration) time.Duration {
-	return max(1500*time.Millisecond, 4*rtt+500*time.Millisecond)
+	return max(1500*time.Millisecond, 10*rtt+500*time.Millisecond)
 }
 
 func TestEdgeNoticesDeadPath(t *testing.T) {
