@@ -290,7 +290,7 @@ func (s sessions) Sessions() []report.Session {
 
 // edges lists the sessions for operators.
 func edges(reg *registry.Registry) []admin.Edge {
-	var list []admin.Edge
+	list := []admin.Edge{} // JSON wants [], not null
 	for _, i := range reg.Sessions() {
 		list = append(list, admin.Edge{
 			Node:         i.Node,

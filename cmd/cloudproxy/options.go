@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -60,13 +61,19 @@ func (o *options) loadFile(path string, f *pflag.FlagSet) error {
 		return fmt.Errorf("read --config: %w", err)
 	}
 	given := map[string]string{}
-	f.Visit(func(fl *pflag.Flag) { given[fl.Name] = fl.Value.String() })
+	lists := map[string][]string{}
+	f.Visit(func(fl *pflag.Flag) {
+		given[fl.Name] = fl.Value.String()
+		if list, ok := fl.Value.(pflag.SliceValue); ok {
+			lists[fl.Name] = slices.Clone(list.GetSlice()) // the file is read into the same array
+		}
+	})
 	if err := yaml.UnmarshalStrict(b, o); err != nil {
 		return fmt.Errorf("--config %s: %s", path, strings.Join(strings.Fields(err.Error()), " "))
 	}
 	for name, v := range given {
 		if sv, ok := f.Lookup(name).Value.(pflag.SliceValue); ok {
-			err = sv.Replace(strings.Split(strings.Trim(v, "[]"), ","))
+			err = sv.Replace(lists[name])
 		} else {
 			err = f.Set(name, v)
 		}

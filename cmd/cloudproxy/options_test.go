@@ -18,14 +18,14 @@ func TestFlagsWinOverFile(t *testing.T) {
 	o := defaultOptions()
 	f := pflag.NewFlagSet("t", pflag.ContinueOnError)
 	o.addFlags(f)
-	if err := f.Parse([]string{"--listen", ":9", "--advertise-address", "a,b"}); err != nil {
+	if err := f.Parse([]string{"--listen", ":9", "--advertise-address", "a,[2001:db8::1]:7443"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := o.loadFile(file, f); err != nil {
 		t.Fatal(err)
 	}
 	want := defaultOptions()
-	want.Listen, want.AdminListen, want.AdvertiseAddresses = ":9", ":2", []string{"a", "b"}
+	want.Listen, want.AdminListen, want.AdvertiseAddresses = ":9", ":2", []string{"a", "[2001:db8::1]:7443"}
 	if d := cmp.Diff(want, o); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
