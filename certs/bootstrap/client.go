@@ -47,6 +47,9 @@ func enroll(ctx context.Context, cfg Config, req certs.EnrollRequest) (certs.Enr
 	for try := 1; ; try++ {
 		cfg.Progress("asking https://" + cfg.Server + " for a certificate")
 		resp, err := post(ctx, client, cfg, body)
+		if err != nil && ctx.Err() != nil {
+			return certs.EnrollResponse{}, fmt.Errorf("interrupted while asking %s: %w", cfg.Server, ctx.Err())
+		}
 		if err == nil || !temporary(err) || try == attempts {
 			return resp, err
 		}
@@ -55,7 +58,7 @@ func enroll(ctx context.Context, cfg Config, req certs.EnrollRequest) (certs.Enr
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return certs.EnrollResponse{}, err
+			return certs.EnrollResponse{}, fmt.Errorf("interrupted before the next try: %w; the last one: %w", ctx.Err(), err)
 		case <-timer.C:
 		}
 		wait *= 2

@@ -130,7 +130,8 @@ func (o *join) config(cmd *cobra.Command) (bootstrap.Config, error) {
 		return cfg, badUsage(cmd, "--token and --token-file are both given")
 	}
 	if o.tokenFile != "" {
-		if o.token, err = readToken(cmd.InOrStdin(), o.tokenFile); err != nil {
+		read := func() (string, error) { return readToken(cmd.InOrStdin(), o.tokenFile) }
+		if o.token, err = interruptible(cmd.Context(), read); err != nil {
 			return cfg, err
 		}
 	}

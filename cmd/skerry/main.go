@@ -21,6 +21,8 @@ func main() { os.Exit(run()) }
 func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// From the first signal on, the next one has its default effect.
+	context.AfterFunc(ctx, stop)
 	return exitCode(ctx, streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.Args[1:])
 }
 
@@ -39,3 +41,26 @@ func exitCode(ctx context.Context, io streams, args []string) int {
 	}
 	return exitFailed
 }
+
+// interruptible is f, given up when ctx ends: a read from a terminal takes no
+// notice of Ctrl-C. f may go on behind it, and ends with the program.
+func interruptible[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := f()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, errInterrupted
+	}
+}
+
+var errInterrupted = errors.New("interrupted")

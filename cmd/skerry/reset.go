@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/skerry-io/skerry/certs/bootstrap"
+	"github.com/skerry-io/skerry/edgeagent/config"
 )
 
 type reset struct {
@@ -44,7 +45,7 @@ expires; 'skerry revoke NODE' ends it at once.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.configDir, "config-dir", defaultConfigDir, "where edgeagent.yaml and pki/ are")
-	f.StringVar(&o.stateDir, "state-dir", defaultStateDir, "where the agent's database and volumes are")
+	f.StringVar(&o.stateDir, "state-dir", defaultStateDir, "where the agent's database and volumes are; default what edgeagent.yaml says, then this")
 	f.BoolVar(&o.yes, "yes", false, "do not ask")
 	return cmd
 }
@@ -56,6 +57,9 @@ type step struct {
 }
 
 func (o *reset) run(cmd *cobra.Command) error {
+	if !cmd.Flags().Changed("state-dir") {
+		o.stateDir = o.joinedStateDir()
+	}
 	steps, notes, err := o.plan()
 	if err != nil {
 		return err
@@ -80,12 +84,24 @@ func (o *reset) run(cmd *cobra.Command) error {
 	// In order, and no further after a failure: nothing is removed under an agent
 	// that still runs or below a volume that is still mounted.
 	for _, s := range steps {
+		if cmd.Context().Err() != nil {
+			return errors.New("interrupted; what is not done yet is left as it was, run reset again")
+		}
 		if err := s.run(cmd.Context()); err != nil {
 			return fmt.Errorf("%s: %w; what is not done yet is left as it was, run reset again", s.what, err)
 		}
 		fmt.Fprintln(out, "done: "+s.what)
 	}
 	return nil
+}
+
+// joinedStateDir is what the join was told: whoever forgets --state-dir here would
+// leave the machine's database and Secrets behind.
+func (o *reset) joinedStateDir() string {
+	if c, err := config.Load(filepath.Join(o.configDir, filepath.Base(config.DefaultFile))); err == nil && c.StateDir != "" {
+		return c.StateDir
+	}
+	return o.stateDir
 }
 
 // confirm asks a person; a script has to say --yes.
@@ -95,7 +111,10 @@ func confirm(cmd *cobra.Command) error {
 		return badUsage(cmd, "there is no terminal to ask on; say --yes if you mean it")
 	}
 	fmt.Fprint(cmd.OutOrStdout(), "Go on? [y/N] ")
-	line, err := bufio.NewReader(in).ReadString('\n')
+	line, err := interruptible(cmd.Context(), func() (string, error) { return bufio.NewReader(in).ReadString('\n') })
+	if errors.Is(err, errInterrupted) {
+		return errors.New("interrupted; nothing was changed")
+	}
 	if err != nil {
 		return fmt.Errorf("read the answer: %w", err)
 	}
@@ -146,6 +165,11 @@ func (o *reset) planState() (steps []step, note string, err error) {
 	}
 	if err != nil {
 		return nil, "", fmt.Errorf("state directory: %w", err)
+	}
+	// Without root a state directory can't be looked into; that is not the same as
+	// one without a marker.
+	if _, err := os.Lstat(filepath.Join(dir, marker)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, "", fmt.Errorf("state directory: %w; run reset as root", err)
 	}
 	if !hasMarker(dir) {
 		return nil, fmt.Sprintf("Leaving %s alone: it has no file %s, so it is not the agent's.", dir, marker), nil

@@ -261,6 +261,8 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"token", "create", "--ttl", "soon"}, 2, "--ttl"},
 		{[]string{"token", "create", "--ttl", "0s"}, 2, "must end some day"},
 		{[]string{"token", "create", "--uses", "-1"}, 2, "negative"},
+		{[]string{"token", "create", "--server", ":7443"}, 2, "not HOST:PORT"},
+		{[]string{"token", "create", "--server", "a:"}, 2, "not HOST:PORT"},
 		{[]string{"token", "delete"}, 2, "requires at least 1 arg"},
 		{[]string{"token", "delete", "abc"}, 2, "not a token's ID"},
 		{[]string{"revoke", "A"}, 2, "node name"},

@@ -77,7 +77,7 @@ func (o *tokenCreate) check(cmd *cobra.Command) error {
 		}
 	}
 	if o.server != "" {
-		if _, _, err := net.SplitHostPort(o.server); err != nil {
+		if host, port, err := net.SplitHostPort(o.server); err != nil || host == "" || port == "" {
 			return badUsage(cmd, "--server %q is not HOST:PORT", o.server)
 		}
 	}
