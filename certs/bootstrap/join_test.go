@@ -258,6 +258,20 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
+// TestInterrupted is Ctrl-C while the proxy is asked: it is not the network.
+func TestInterrupted(t *testing.T) {
+	_, cfg := newProxy(t)
+	ctx, cancel := contextWithCancel(t)
+	var lines strings.Builder
+	cfg.Progress = func(line string) {
+		lines.WriteString(line)
+		cancel()
+	}
+	if _, err := Join(ctx, cfg); err == nil || !strings.Contains(err.Error(), "interrupted") || strings.Contains(lines.String(), "next try") {
+		t.Errorf("got %v after %q", err, lines.String())
+	}
+}
+
 func TestClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca, err := issuer.NewCA(cluster)

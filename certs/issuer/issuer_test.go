@@ -67,7 +67,7 @@ func parseCert(tb testing.TB, data []byte) *x509.Certificate {
 
 func TestSignEdgeTakesTheKeyAndNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(1234 * time.Millisecond) // off the full second
+		<-time.After(1234 * time.Millisecond) // off the full second
 		ca := newCA(t)
 		key := newKey(t, elliptic.P256())
 		evil, err := url.Parse("skerry://" + cluster + "/cloudproxy")
@@ -161,7 +161,7 @@ func TestNothingOutlivesTheCA(t *testing.T) {
 		ca := newCA(t)
 		csr := newCSR(t, newKey(t, elliptic.P384()), x509.CertificateRequest{})
 		id := certs.Identity{Cluster: cluster, Node: "edge-1"}
-		time.Sleep(10*365*24*time.Hour - time.Hour)
+		<-time.After(10*365*24*time.Hour - time.Hour)
 		data, err := ca.SignEdge(csr, id, 24*time.Hour)
 		if err != nil {
 			t.Fatal(err)
@@ -169,7 +169,7 @@ func TestNothingOutlivesTheCA(t *testing.T) {
 		if got := parseCert(t, data).NotAfter; !got.Equal(ca.Certificate().NotAfter) {
 			t.Errorf("ends %s; want %s, the CA's end", got, ca.Certificate().NotAfter)
 		}
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		if _, err := ca.SignEdge(csr, id, 0); err == nil {
 			t.Error("signed by an expired CA")
 		}
