@@ -35,7 +35,7 @@ func NewLogger(w io.Writer, level, format string) (*slog.Logger, error) {
 		return nil, fmt.Errorf("log format %q: use text or json", format)
 	}
 	log := slog.New(h)
-	klog.SetSlogLogger(log.With("component", "kubernetes"))
+	klog.SetSlogLogger(slog.New(libraryHandler{h}).With("component", "kubernetes"))
 	return log, nil
 }
 
