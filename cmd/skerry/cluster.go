@@ -44,7 +44,7 @@ func connect(c cluster) (kubernetes.Interface, error) {
 		return nil, fmt.Errorf("find the cluster: %w; name a file with --kubeconfig", err)
 	}
 	cfg.Timeout = apiTimeout
-	cfg.UserAgent = "skerry/" + version()
+	cfg.UserAgent = "skerry/" + version
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the cluster: %w", err)

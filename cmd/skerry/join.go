@@ -160,7 +160,7 @@ func (o *join) config(cmd *cobra.Command) (bootstrap.Config, error) {
 	return bootstrap.Config{
 		Server: o.server, Token: o.token, CAHash: hash, NodeName: o.nodeName,
 		Dir: o.configDir, AgentConfig: text,
-		AgentVersion: version(), Replace: o.force,
+		AgentVersion: version, Replace: o.force,
 	}, nil
 }
 
