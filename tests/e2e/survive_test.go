@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -22,6 +24,28 @@ func TestAgentKilled(t *testing.T) {
 	must(t, err)
 
 	must(t, e.KillAgent(t.Context()))
+	must(t, e.StartAgent(t.Context()))
+	must(t, e.WaitReady(t.Context(), patience))
+	execWorks(t, ns, "survivor")
+	after, err := e.Tasks(t.Context())
+	must(t, err)
+	if slices.Sort(before); !slices.Equal(before, sorted(after)) {
+		t.Errorf("tasks were %v, are %v", before, after)
+	}
+	sameContainers(t, pod)
+}
+
+// A store that was damaged is moved away, as its error says. The pods that the new
+// one does not have yet must not be taken for deleted ones.
+func TestStoreLost(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	e := newEdge(t)
+	pod := runPod(t, newPod(ns, "survivor", e, shell("main", idle)))
+	before, err := e.Tasks(t.Context())
+	must(t, err)
+	must(t, e.KillAgent(t.Context()))
+	must(t, os.Rename(filepath.Join(e.StateDir(), "db"), filepath.Join(e.StateDir(), "db.damaged")))
 	must(t, e.StartAgent(t.Context()))
 	must(t, e.WaitReady(t.Context(), patience))
 	execWorks(t, ns, "survivor")
