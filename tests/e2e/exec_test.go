@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -69,15 +70,23 @@ func TestExecStdin(t *testing.T) {
 	chacha := rand.NewChaCha8([32]byte{1})
 	_, err := chacha.Read(data)
 	must(t, err)
-	cmd := theLab.Command(t.Context(), "-n", ns, "exec", "-i", "stdin", "--", "cat")
-	var errs strings.Builder
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(data), &errs
-	got, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v: %s", err, errs.String())
-	}
-	if len(got) != len(data) || sha256.Sum256(got) != sha256.Sum256(data) {
-		t.Errorf("%d bytes came back, other ones than the %d sent", len(got), len(data))
+	for _, tt := range []struct{ name, env string }{
+		{"WebSocket", "KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true"},
+		{"SPDY", "KUBECTL_REMOTE_COMMAND_WEBSOCKETS=false"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := theLab.Command(t.Context(), "-n", ns, "exec", "-i", "stdin", "--", "sh", "-c", "cat; exit 7")
+			cmd.Env = append(cmd.Environ(), tt.env)
+			var errs strings.Builder
+			cmd.Stdin, cmd.Stderr = bytes.NewReader(data), &errs
+			got, err := cmd.Output()
+			if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 7 {
+				t.Fatalf("got %v, want exit code 7: %s", err, errs.String())
+			}
+			if len(got) != len(data) || sha256.Sum256(got) != sha256.Sum256(data) {
+				t.Errorf("%d bytes came back, other ones than the %d sent", len(got), len(data))
+			}
+		})
 	}
 }
 
