@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/skerry-io/skerry/edgeagent/store"
+	"github.com/skerry-io/skerry/edgeagent/uplink"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -22,22 +21,13 @@ const (
 	// maxHaveBytes is where a Have frame is cut: large enough that its header costs
 	// nothing, small enough to be built in memory without notice.
 	maxHaveBytes = 32 << 10
-	// Waits between streams that fail while the session lives. The session's own
-	// backoff is the dialer's.
-	minWait = 500 * time.Millisecond
-	maxWait = 30 * time.Second
 )
-
-// Dialer opens streams to the cloud. Dial waits for a session until ctx ends.
-type Dialer interface {
-	Dial(ctx context.Context, kind wire.Kind) (net.Conn, error)
-}
 
 // Config is what a Client needs.
 type Config struct {
 	// Store and Dialer are required.
 	Store  *store.Store
-	Dialer Dialer
+	Dialer uplink.Dialer
 	// Wake is called with the key of each object that was stored or deleted: who
 	// uses it is the callee's to know. It must not block. May be nil.
 	Wake func(key string)
@@ -62,7 +52,7 @@ type Stats struct {
 // Client is the edge's half of the desired stream.
 type Client struct {
 	store  *store.Store
-	dialer Dialer
+	dialer uplink.Dialer
 	wake   func(key string)
 	log    *slog.Logger
 
@@ -99,30 +89,16 @@ func (c *Client) update(f func(s *Stats)) {
 
 // Run keeps one stream open until ctx ends, or the store fails.
 func (c *Client) Run(ctx context.Context) error {
-	wait := minWait
-	for {
-		conn, err := c.dialer.Dial(ctx, wire.KindDesired)
-		if err == nil {
-			err = c.serve(ctx, conn)
-		}
-		if ctx.Err() != nil {
-			return nil //nolint:nilerr // told to stop, whatever the stream says about it
-		}
-		if failed := c.store.Err(); failed != nil {
-			return failed
-		}
-		if c.Stats().Synced {
-			wait = minWait
-		}
-		c.update(func(s *Stats) { s.Synced = false })
-		c.log.Info("desired stream ended", "error", err, "wait", wait)
-		select {
-		case <-time.After(wait/2 + rand.N(wait)):
-		case <-ctx.Done():
-			return nil
-		}
-		wait = min(2*wait, maxWait)
+	k := uplink.Keeper{
+		Dialer: c.dialer, Kind: wire.KindDesired, Failed: c.store.Err, Log: c.log,
+		Serve: func(ctx context.Context, conn net.Conn) (bool, error) {
+			err := c.serve(ctx, conn)
+			synced := c.Stats().Synced
+			c.update(func(s *Stats) { s.Synced = false })
+			return synced, err
+		},
 	}
+	return k.Run(ctx)
 }
 
 // serve works on one stream until it fails.

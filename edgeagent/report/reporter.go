@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -14,26 +13,15 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/skerry-io/skerry/edgeagent/store"
+	"github.com/skerry-io/skerry/edgeagent/uplink"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
-
-// Waits between streams that fail while the session lives. The session's own
-// backoff is the dialer's.
-const (
-	minWait = 500 * time.Millisecond
-	maxWait = 30 * time.Second
-)
-
-// Dialer opens streams to the cloud. Dial waits for a session until ctx ends.
-type Dialer interface {
-	Dial(ctx context.Context, kind wire.Kind) (net.Conn, error)
-}
 
 // Config is what a Reporter needs.
 type Config struct {
 	// Store, Dialer and Node.Name are required.
 	Store  *store.Store
-	Dialer Dialer
+	Dialer uplink.Dialer
 	// Node says where the node's status comes from.
 	Node NodeConfig
 	// Log may be nil, which discards.
@@ -57,7 +45,7 @@ type Stats struct {
 type Reporter struct {
 	store  *store.Store
 	outbox *store.Outbox
-	dialer Dialer
+	dialer uplink.Dialer
 	log    *slog.Logger
 	node   *nodeReporter
 	events *events
@@ -177,28 +165,13 @@ func (r *Reporter) Run(ctx context.Context) error {
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() { r.node.run(ctx) })
-	wait := minWait
-	for {
-		conn, err := r.dialer.Dial(ctx, wire.KindReport)
-		acked := r.Stats().Acked
-		if err == nil {
-			err = r.serve(ctx, conn)
-		}
-		if ctx.Err() != nil {
-			return nil // told to stop, whatever the stream says about it
-		}
-		if failed := r.store.Err(); failed != nil {
-			return failed
-		}
-		if r.Stats().Acked > acked {
-			wait = minWait
-		}
-		r.log.Info("report stream ended", "error", err, "wait", wait)
-		select {
-		case <-time.After(wait/2 + rand.N(wait)):
-		case <-ctx.Done():
-			return nil
-		}
-		wait = min(2*wait, maxWait)
+	k := uplink.Keeper{
+		Dialer: r.dialer, Kind: wire.KindReport, Failed: r.store.Err, Log: r.log,
+		Serve: func(ctx context.Context, conn net.Conn) (bool, error) {
+			acked := r.Stats().Acked
+			err := r.serve(ctx, conn)
+			return r.Stats().Acked > acked, err
+		},
 	}
+	return k.Run(ctx)
 }

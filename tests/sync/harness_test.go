@@ -24,6 +24,7 @@ import (
 	clouddesired "github.com/skerry-io/skerry/cloudproxy/desired"
 	edgedesired "github.com/skerry-io/skerry/edgeagent/desired"
 	"github.com/skerry-io/skerry/edgeagent/store"
+	"github.com/skerry-io/skerry/edgeagent/uplink"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -175,7 +176,7 @@ func newEdge(t *testing.T) *edge {
 	return &edge{t: t, fs: vfs.NewCrashableMem(), woken: make(map[string]int)}
 }
 
-func (e *edge) start(ctx context.Context, d edgedesired.Dialer) {
+func (e *edge) start(ctx context.Context, d uplink.Dialer) {
 	e.t.Helper()
 	var err error
 	if e.store, err = store.Open(store.Config{Dir: "db", FS: e.fs}); err != nil {

@@ -23,6 +23,7 @@ import (
 	cloudreport "github.com/skerry-io/skerry/cloudproxy/report"
 	edgereport "github.com/skerry-io/skerry/edgeagent/report"
 	"github.com/skerry-io/skerry/edgeagent/store"
+	"github.com/skerry-io/skerry/edgeagent/uplink"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -36,7 +37,7 @@ type reporting struct {
 	done     chan struct{}
 }
 
-func (e *reporting) start(ctx context.Context, d edgereport.Dialer) {
+func (e *reporting) start(ctx context.Context, d uplink.Dialer) {
 	e.t.Helper()
 	var err error
 	if e.store, err = store.Open(store.Config{Dir: "db", FS: e.fs}); err != nil {
