@@ -75,6 +75,9 @@ func (e *Edge) StartMachine(ctx context.Context, profile string) error {
 	if err := os.WriteFile(e.Path("number"), []byte(strconv.Itoa(e.n)), 0o600); err != nil {
 		return err
 	}
+	if err := e.addShortcut(); err != nil {
+		return err
+	}
 	if err := e.addNetwork(ctx); err != nil {
 		return err
 	}
@@ -239,6 +242,7 @@ func (e *Edge) Down(ctx context.Context) error {
 		e.StopLink(ctx),
 		e.removeNetwork(ctx),
 		removeCgroups(ctx, e.cgroupRoot()),
+		e.removeShortcut(),
 	)
 	if err != nil {
 		return fmt.Errorf("edge %s: %w", e.Name, err)

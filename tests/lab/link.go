@@ -27,7 +27,7 @@ func (e *Edge) Addr() netip.Addr { return address(e.network(), 2) }
 func (e *Edge) podCIDR() string { return fmt.Sprintf("10.202.%d.0/24", e.network()) }
 
 // LinkSocket is where the edge's link takes its orders.
-func (e *Edge) LinkSocket() string { return e.Path("link.sock") }
+func (e *Edge) LinkSocket() string { return e.socketPath("link.sock") }
 
 // addNetwork makes the namespace and both ends of the link, as far as they are
 // missing. The devices outlive linkemu, so that a link can die and come back.

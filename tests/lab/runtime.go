@@ -17,7 +17,7 @@ const (
 	criNamespace = "k8s.io"
 )
 
-func (e *Edge) socket() string { return e.Path("containerd", "containerd.sock") }
+func (e *Edge) socket() string { return e.socketPath("containerd", "containerd.sock") }
 
 // CRISocket is the runtime's endpoint.
 func (e *Edge) CRISocket() string { return "unix://" + e.socket() }
