@@ -6,6 +6,7 @@ package edgeagent
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,7 +50,7 @@ type Agent struct {
 	cfg      Config
 	log      *slog.Logger
 	keys     *certs.KeyPairFile
-	trust    *trust
+	trust    *x509.CertPool
 	identity certs.Identity
 }
 
@@ -180,7 +181,7 @@ func (a *Agent) serve(ctx context.Context, client *cri.Client, st *store.Store) 
 func (a *Agent) uplink() (*uplink.Uplink, error) {
 	conf, err := certs.ClientTLS(certs.ClientConfig{
 		GetClientCertificate: a.keys.GetClientCertificate,
-		RootCAs:              a.trust.pool,
+		RootCAs:              a.trust,
 		Cluster:              a.identity.Cluster,
 		NextProtos:           []string{tunnel.ALPN},
 	})

@@ -6,19 +6,15 @@ import (
 	"os"
 )
 
-// trust is who may speak for the cloud.
-type trust struct {
-	pool *x509.CertPool
-}
-
-func loadTrust(file string) (*trust, error) {
+// loadTrust reads who may speak for the cloud.
+func loadTrust(file string) (*x509.CertPool, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("this edge does not know its cloud's CA, run `skerry join`: %w", err)
 	}
-	t := &trust{pool: x509.NewCertPool()}
-	if !t.pool.AppendCertsFromPEM(b) {
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
 		return nil, fmt.Errorf("%s holds no certificate: run `skerry join --force`", file)
 	}
-	return t, nil
+	return pool, nil
 }
