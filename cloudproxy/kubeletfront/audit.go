@@ -1,6 +1,7 @@
 package kubeletfront
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -14,6 +15,7 @@ type stream struct {
 	// in counts what the caller sent, out what it got.
 	in, out atomic.Int64
 	release func()
+	once    sync.Once // close
 }
 
 // openStream takes a place for a stream and begins its account.
@@ -26,8 +28,11 @@ func (s *Server) openStream(req *request) (*stream, error) {
 	return &stream{s: s, req: req, release: release}, nil
 }
 
-// close ends the account with one line for people who ask who did what.
-func (a *stream) close(ended string) {
+// close ends the account with one line for people who ask who did what. Only the
+// first call counts.
+func (a *stream) close(ended string) { a.once.Do(func() { a.end(ended) }) }
+
+func (a *stream) end(ended string) {
 	a.release()
 	took, k := time.Since(a.req.start), a.req.kind.String()
 	m := a.s.metrics

@@ -64,7 +64,8 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request, req *request) {
 			opts, idleTimeout, creationTimeout, remotecommand.SupportedStreamingProtocols)
 	}
 	// What the library leaves open on some of its ways out; it also ends the pumps.
-	hijacked.close()
+	hijacked.end()
 	x.close()
 	a.close(x.ended)
+	hijacked.linger(r.Context())
 }

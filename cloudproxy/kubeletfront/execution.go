@@ -59,7 +59,8 @@ func (x *execution) ExecInContainer(ctx context.Context, _, _, _ string, _ []str
 		x.ended = err.Error()
 		x.abort(wire.CodeCanceled)
 	}
-	return err //nolint:wrapcheck // the library looks for utilexec.ExitError by type
+	x.a.close(x.ended) // before the caller knows, so that its next command finds the place free
+	return err         //nolint:wrapcheck // the library looks for utilexec.ExitError by type
 }
 
 func (x *execution) run(ctx context.Context, in io.Reader, out, errOut io.Writer, resize <-chan remotecommand.TerminalSize) error {

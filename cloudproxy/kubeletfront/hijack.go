@@ -3,6 +3,8 @@ package kubeletfront
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,8 +13,12 @@ import (
 	"time"
 )
 
-// readAhead is the most that is read from a caller before it is asked for.
-const readAhead = 32 << 10
+const (
+	// readAhead is the most that is read from a caller before it is asked for.
+	readAhead = 32 << 10
+	// lingerTimeout bounds how long a caller may take to read the last of its output.
+	lingerTimeout = 5 * time.Minute
+)
 
 // hijacker hands out a connection that tells when the caller is gone. net/http
 // stops to watch a connection once it is taken over, and the libraries that take
@@ -25,8 +31,10 @@ type hijacker struct {
 
 	mu   sync.Mutex // guards the following fields
 	conn net.Conn
+	ours bool // deadlines are no longer the library's
 	read *io.PipeReader
 	pump sync.WaitGroup
+	once sync.Once // shut
 }
 
 // Hijack implements http.Hijacker.
@@ -45,42 +53,107 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	pr, pw := io.Pipe()
 	h.conn, h.read = conn, pr
 	h.pump.Go(func() {
-		_, err := io.CopyBuffer(pw, struct{ io.Reader }{conn}, make([]byte, readAhead))
+		r, buf := struct{ io.Reader }{conn}, make([]byte, readAhead)
+		_, err := io.CopyBuffer(pw, r, buf)
+		if errors.Is(err, io.ErrClosedPipe) { // shut; the caller may still be there
+			_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, buf)
+		}
 		h.gone()
 		_ = pw.CloseWithError(err)
 	})
-	watched := &watchedConn{Conn: conn, r: io.MultiReader(bytes.NewReader(bytes.Clone(early)), pr), gone: h.gone}
+	watched := &watchedConn{Conn: conn, r: io.MultiReader(bytes.NewReader(bytes.Clone(early)), pr), h: h}
 	return watched, bufio.NewReadWriter(bufio.NewReader(watched), bufio.NewWriter(watched)), nil
 }
 
-// hurry gives what is written to the caller a last moment: one that does not read
-// would keep a write, and with it the request, for ever.
+// hurry gives the caller a last moment: one that does not read would keep a write,
+// and one that does not close its end would keep linger.
 func (h *hijacker) hurry() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.ours = true
 	if h.conn != nil {
-		_ = h.conn.SetWriteDeadline(time.Now().Add(lastWords)) // fails when it is closed already
+		_ = h.conn.SetDeadline(time.Now().Add(lastWords)) // fails when it is closed already
 	}
 }
 
-// close closes the connection if it was taken over, and returns once no one
-// reads from it.
-func (h *hijacker) close() {
+// setDeadline is for the libraries, which put the idle timeout off with all that
+// they read and write. The last moment is not theirs to put off.
+func (h *hijacker) setDeadline(set func(time.Time) error, t time.Time) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.conn == nil {
-		return
+	if h.ours {
+		return nil
 	}
-	_ = h.conn.Close()
-	_ = h.read.Close()
-	h.pump.Wait()
+	return set(t) //nolint:wrapcheck // the library's business
 }
 
-// watchedConn reads what the hijacker has read, and calls gone when writing fails.
+// shut ends both directions, without closing the connection: one that is closed
+// while the caller still sends is reset, and what it has not read yet is lost.
+func (h *hijacker) shut() {
+	h.once.Do(func() {
+		h.mu.Lock()
+		if !h.ours {
+			h.ours = true
+			_ = h.conn.SetDeadline(time.Now().Add(lingerTimeout)) // fails when it is closed already
+		}
+		h.mu.Unlock()
+		_ = h.read.Close()
+		if c, ok := h.conn.(interface{ CloseWrite() error }); ok {
+			_ = c.CloseWrite() // fails when the caller is gone
+		}
+	})
+}
+
+// end ends both directions if the connection was taken over.
+func (h *hijacker) end() {
+	if h.taken() {
+		h.shut()
+	}
+}
+
+// linger waits until the caller has read everything and is gone, or lingerTimeout
+// is over, and closes the connection. When ctx ends the caller has a last moment.
+func (h *hijacker) linger(ctx context.Context) {
+	if !h.taken() {
+		return
+	}
+	stop := context.AfterFunc(ctx, h.hurry)
+	defer stop()
+	h.pump.Wait()
+	_ = h.conn.Close()
+}
+
+func (h *hijacker) taken() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.conn != nil
+}
+
+// watchedConn reads what the hijacker has read, leaves it to the hijacker to
+// close the connection, and calls gone when writing fails.
 type watchedConn struct {
 	net.Conn
-	r    io.Reader
-	gone func()
+	r io.Reader
+	h *hijacker
+}
+
+// SetDeadline implements net.Conn.
+func (c *watchedConn) SetDeadline(t time.Time) error { return c.h.setDeadline(c.Conn.SetDeadline, t) }
+
+// SetReadDeadline implements net.Conn.
+func (c *watchedConn) SetReadDeadline(t time.Time) error {
+	return c.h.setDeadline(c.Conn.SetReadDeadline, t)
+}
+
+// SetWriteDeadline implements net.Conn.
+func (c *watchedConn) SetWriteDeadline(t time.Time) error {
+	return c.h.setDeadline(c.Conn.SetWriteDeadline, t)
+}
+
+// Close implements net.Conn.
+func (c *watchedConn) Close() error {
+	c.h.shut()
+	return nil
 }
 
 // Read implements net.Conn.
@@ -92,7 +165,7 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 func (c *watchedConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	if err != nil {
-		c.gone()
+		c.h.gone()
 	}
 	return n, err //nolint:wrapcheck // the library's business
 }

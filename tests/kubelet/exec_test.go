@@ -181,6 +181,16 @@ func (s signal) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// await waits for the first byte of a call that ends with done.
+func await(t *testing.T, on signal, done <-chan error) {
+	t.Helper()
+	select {
+	case <-on:
+	case err := <-done:
+		t.Fatalf("ended before its first byte: %v", err)
+	}
+}
+
 // TestExecCallerGone cuts the caller off while the command neither reads nor writes.
 func TestExecCallerGone(t *testing.T) {
 	canceled := make(chan error, 1)
@@ -191,7 +201,7 @@ func TestExecCallerGone(t *testing.T) {
 			on := make(signal)
 			done := make(chan error, 1)
 			go func() { done <- w.call(ctx, protocol, remotecommand.StreamOptions{Stdout: on}, "sleep") }()
-			<-on
+			await(t, on, done)
 			cancel()
 			<-done
 			select {
@@ -217,7 +227,7 @@ func TestExecEdgeGone(t *testing.T) {
 			go func() {
 				done <- w.call(t.Context(), protocol, remotecommand.StreamOptions{Stdin: new(blocked(t)), Stdout: on}, "sleep")
 			}()
-			<-on
+			await(t, on, done)
 			_ = w.edges.last().Conn.Close()
 			if err := <-done; err == nil || !strings.Contains(err.Error(), "stream to edge n1 was lost") {
 				t.Errorf("got %v", err)
@@ -233,7 +243,7 @@ func TestExecDrain(t *testing.T) {
 	on := make(signal)
 	done := make(chan error, 1)
 	go func() { done <- w.call(t.Context(), "spdy", remotecommand.StreamOptions{Stdout: on}, "sleep") }()
-	<-on
+	await(t, on, done)
 	w.stop()
 	if err := <-done; err == nil || !strings.Contains(err.Error(), "the proxy is shutting down") {
 		t.Errorf("got %v", err)
@@ -282,7 +292,7 @@ func TestExecRefused(t *testing.T) {
 		done <- w.call(t.Context(), "spdy", remotecommand.StreamOptions{Stdin: stdin, Stdout: on}, "cat")
 	}()
 	_, _ = typist.Write([]byte("x"))
-	<-on
+	await(t, on, done)
 	if err := w.call(t.Context(), "spdy", o, "true"); err == nil || !strings.Contains(err.Error(), "1 streams to edge n1 are open") {
 		t.Errorf("beyond the bound: got %v", err)
 	}

@@ -8,8 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -196,20 +198,25 @@ func TestAuthentication(t *testing.T) {
 	}
 	w.issuer = good
 
-	// The client CA is replaced while the server runs.
-	cm, err := w.client.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "extension-apiserver-authentication", metav1.GetOptions{})
+	// The client CA is replaced while the server runs. The fake API forgets what
+	// happens between an informer's list and its watch, so it is told again.
+	cms := w.client.CoreV1().ConfigMaps("kube-system")
+	cm, err := cms.Get(t.Context(), "extension-apiserver-authentication", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	cm.Data["client-ca-file"] = string(other.pem())
-	if _, err := w.client.CoreV1().ConfigMaps("kube-system").Update(t.Context(), cm, metav1.UpdateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if status, _ := w.get("/healthz", "someone"); status == 401 {
-			break
+	for i := range 1000 {
+		cm.Labels = map[string]string{"try": strconv.Itoa(i)}
+		if _, err := cms.Update(t.Context(), cm, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
 		}
+		if status, _ := w.get("/healthz", "someone"); status == 401 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
+	t.Error("the client CA of the start is still trusted")
 }
 
 func TestAuthorization(t *testing.T) {

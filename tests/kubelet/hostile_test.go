@@ -1,6 +1,7 @@
 package kubelet
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -100,11 +101,7 @@ func TestStopWithCommandNobodyReads(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			w := start(t, settings{front: kubeletfront.Config{DrainTimeout: 100 * time.Millisecond}})
 			flood := wire.Append(nil, &wire.Data{Channel: wire.ChannelStdout, Bytes: make([]byte, 16<<10)})
-			var all []byte
-			for range 4096 {
-				all = append(all, flood...)
-			}
-			w.rawEdge("n2", all)
+			w.rawEdge("n2", bytes.Repeat(flood, 1024))
 			w.addPod(newPod("p2", "u2", "n2"))
 			ctx, cancel := context.WithCancel(t.Context())
 			s := stuck{make(signal), ctx.Done()}
@@ -112,7 +109,7 @@ func TestStopWithCommandNobodyReads(t *testing.T) {
 			go func() {
 				done <- w.callAt(ctx, protocol, "/exec/default/p2/c", remotecommand.StreamOptions{Stdout: s}, "yes")
 			}()
-			<-s.on
+			await(t, s.on, done)
 			w.wantStop()
 			cancel()
 			<-done
