@@ -206,7 +206,7 @@ func TestAuthentication(t *testing.T) {
 		t.Fatal(err)
 	}
 	cm.Data["client-ca-file"] = string(other.pem())
-	for i := range 1000 {
+	for i, deadline := 0, time.Now().Add(30*time.Second); time.Now().Before(deadline); i++ {
 		cm.Labels = map[string]string{"try": strconv.Itoa(i)}
 		if _, err := cms.Update(t.Context(), cm, metav1.UpdateOptions{}); err != nil {
 			t.Fatal(err)
@@ -214,7 +214,6 @@ func TestAuthentication(t *testing.T) {
 		if status, _ := w.get("/healthz", "someone"); status == 401 {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	t.Error("the client CA of the start is still trusted")
 }
