@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,6 +36,7 @@ type hijacker struct {
 	read *io.PipeReader
 	pump sync.WaitGroup
 	once sync.Once // shut
+	over atomic.Bool
 }
 
 // Hijack implements http.Hijacker.
@@ -91,6 +93,7 @@ func (h *hijacker) setDeadline(set func(time.Time) error, t time.Time) error {
 // while the caller still sends is reset, and what it has not read yet is lost.
 func (h *hijacker) shut() {
 	h.once.Do(func() {
+		h.over.Store(true)
 		h.mu.Lock()
 		if !h.ours {
 			h.ours = true
@@ -163,6 +166,9 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 
 // Write implements net.Conn.
 func (c *watchedConn) Write(b []byte) (int, error) {
+	if c.h.over.Load() {
+		return 0, net.ErrClosed // a library's second goodbye says nothing about the caller
+	}
 	n, err := c.Conn.Write(b)
 	if err != nil {
 		c.h.gone()
