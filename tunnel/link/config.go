@@ -28,10 +28,10 @@ const (
 
 // Limits bound what a peer can make this side hold, and differ between the sides.
 type Limits struct {
-	// MaxStreams is how many streams the peer may have open at once; zero means 256.
-	MaxStreams int
+	// MaxLanes is how many lanes the peer may have open at once; zero means 576.
+	MaxLanes int
 	// StreamWindow and ConnWindow are the most bytes that the peer may have under
-	// way, in one stream and in all, and so the most that unread data can occupy.
+	// way, in one lane and in all.
 	// quic-go starts at 512 and 768 KiB and grows while the reader keeps up.
 	StreamWindow, ConnWindow uint64
 	// KeepAlive is how long this side lets the line be silent before it sends
@@ -42,7 +42,7 @@ type Limits struct {
 // EdgeLimits are for the side with one connection: 2 MiB fill 10 Mbit/s at
 // 1.6 s of round trip, 8 MiB are a gateway's whole share for the tunnel.
 func EdgeLimits() Limits {
-	return Limits{MaxStreams: 256, StreamWindow: 2 << 20, ConnWindow: 8 << 20, KeepAlive: keepAlive}
+	return Limits{StreamWindow: 2 << 20, ConnWindow: 8 << 20, KeepAlive: keepAlive}
 }
 
 // CloudLimits are for the side with thousands of connections: 1 MiB fill
@@ -50,12 +50,12 @@ func EdgeLimits() Limits {
 // It keeps nothing alive: only a packet from inside opens a NAT, and with both
 // sides at it their packets cross and cost twice.
 func CloudLimits() Limits {
-	return Limits{MaxStreams: 256, StreamWindow: 1 << 20, ConnWindow: 4 << 20}
+	return Limits{StreamWindow: 1 << 20, ConnWindow: 4 << 20}
 }
 
 func (l Limits) config() *quic.Config {
-	if l.MaxStreams == 0 {
-		l.MaxStreams = 256
+	if l.MaxLanes == 0 {
+		l.MaxLanes = 576
 	}
 	return &quic.Config{
 		HandshakeIdleTimeout:           handshakeIdle,
@@ -65,8 +65,8 @@ func (l Limits) config() *quic.Config {
 		MaxStreamReceiveWindow:         l.StreamWindow,
 		InitialConnectionReceiveWindow: min(l.ConnWindow, 768<<10),
 		MaxConnectionReceiveWindow:     l.ConnWindow,
-		MaxIncomingStreams:             int64(l.MaxStreams),
-		MaxIncomingUniStreams:          -1,
+		MaxIncomingStreams:             -1,
+		MaxIncomingUniStreams:          int64(l.MaxLanes),
 		EnableDatagrams:                true, // heartbeats
 		InitialPacketSize:              packetSize,
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
-// ErrTooManyStreams means that the peer allows no more streams at the moment.
-var ErrTooManyStreams = errors.New("too many open streams")
+// ErrCanceled means that a lane was canceled, by either side.
+var ErrCanceled = errors.New("lane was canceled")
 
 // ConnError is why a connection ended. errors.Is finds net.ErrClosed in it.
 type ConnError struct {
@@ -37,15 +37,6 @@ func (e *ConnError) Error() string {
 
 // Unwrap makes errors.Is(err, net.ErrClosed) true.
 func (e *ConnError) Unwrap() error { return net.ErrClosed }
-
-// ResetError is why a stream ended before its end.
-type ResetError struct {
-	Code   wire.Code
-	Remote bool
-}
-
-// Error implements error.
-func (e *ResetError) Error() string { return fmt.Sprintf("stream was reset: %s", e.Code) }
 
 // connError turns every error that means the end of the connection into a
 // ConnError, and leaves those of the caller's own context as they are.
@@ -82,25 +73,5 @@ func connError(err error) error {
 		return e
 	default:
 		return &ConnError{Code: wire.CodeInternal, Text: err.Error()}
-	}
-}
-
-// streamError maps what quic-go's streams return. Deadlines and io.EOF stay.
-func streamError(err error) error {
-	var (
-		reset *quic.StreamError
-		nerr  net.Error
-	)
-	switch {
-	case errors.As(err, &reset):
-		return &ResetError{Code: wire.Code(reset.ErrorCode), Remote: reset.Remote}
-	case errors.Is(err, quic.ErrStreamClosed):
-		return net.ErrClosed
-	case errors.Is(err, net.ErrClosed):
-		return connError(err)
-	case errors.As(err, &nerr): // a deadline
-		return err
-	default:
-		return err
 	}
 }

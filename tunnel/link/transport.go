@@ -56,12 +56,12 @@ func NewTransport(cfg TransportConfig) (*Transport, error) {
 }
 
 // Dial makes a connection. A refused or broken handshake gives a *ConnError.
-func (t *Transport) Dial(ctx context.Context, addr net.Addr, conf *tls.Config, l Limits) (*Conn, error) {
+func (t *Transport) Dial(ctx context.Context, addr net.Addr, conf *tls.Config, l Limits) (Conn, error) { //nolint:ireturn // one of two carriers'
 	q, err := t.q.Dial(ctx, addr, conf, l.config())
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, connError(err))
 	}
-	return &Conn{q: q}, nil
+	return &quicConn{q: q}, nil
 }
 
 // Listen takes connections in.
@@ -83,12 +83,13 @@ func (t *Transport) Close() error {
 type Listener struct{ q *quic.Listener }
 
 // Accept must be called in a tight loop: quic-go keeps 32 and refuses more.
-func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
+func (l *Listener) Accept(ctx context.Context) (Conn, error) { //nolint:ireturn // one of two carriers'
 	q, err := l.q.Accept(ctx)
 	if err != nil {
 		return nil, connError(err)
 	}
-	c := &Conn{q: q}
+	c := &quicConn{q: q}
+	go c.receivePings(context.WithoutCancel(ctx)) // ends with the connection
 	if t, ok := q.Context().Value(ticketKey{}).(*ticket); ok {
 		c.settle = t.release
 	}
