@@ -4,14 +4,13 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
-	"net/netip"
 	"slices"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/skerry-io/skerry/certs"
@@ -23,16 +22,19 @@ const (
 	// dialTimeout bounds Dial. The slowest link that is worth having (600 ms and
 	// loss) takes 5 s at the 99th percentile.
 	dialTimeout = 15 * time.Second
-	// nextAddress is when the next of several addresses is tried beside the first.
-	nextAddress = 250 * time.Millisecond
-	// nextAttempt is when a handshake that got no answer is begun anew beside the
-	// old one. quic-go's own repeats get further and further apart; after an outage
-	// nothing moves before the next one, so their distance is what users wait.
-	nextAttempt = 2 * time.Second
-	// maxAddresses bounds what a DNS answer can make us try.
-	maxAddresses = 8
-	// maxControlFrame bounds Hello and Welcome.
-	maxControlFrame = 64 << 10
+	// resolveTimeout bounds a look at DNS for addresses that are known already.
+	resolveTimeout = time.Second
+	// greetTimeout bounds the wait for Welcome on one carrier.
+	greetTimeout = 10 * time.Second
+	// maxGreeting bounds Hello, Welcome and Resume.
+	maxGreeting = 64 << 10
+	// firstWindow is how much may come in answer before anything was read.
+	firstWindow = 256 << 10
+	// edgeWindow and cloudWindow bound what one direction of a stream may hold:
+	// 2 MiB fill 10 Mbit/s at 1.6 s of round trip.
+	edgeWindow, cloudWindow = 2 << 20, 1 << 20
+	// edgeMemory bounds what an edge's streams may hold, a gateway's whole share.
+	edgeMemory = 32 << 20
 )
 
 // DialConfig is what Dial needs.
@@ -44,11 +46,16 @@ type DialConfig struct {
 	// Hello is what the edge says of itself. Empty Versions mean all that this
 	// build speaks.
 	Hello wire.Hello
-	// PacketConn opens the socket; nil means a UDP socket on all addresses that
+	// PacketConn opens a socket; nil means a UDP socket on all addresses that
 	// outlives the loss of any. The session closes it.
 	PacketConn func() (net.PacketConn, error)
 	// MaxStreams is how many streams the cloud may have open at once; zero means 256.
 	MaxStreams int
+	// MaxMemory is how many bytes the session's streams may hold; zero means 32 MiB.
+	MaxMemory int64
+	// Grace is how long the session lives on without a carrier; zero means 10 min.
+	// The cloud's own may be shorter, and counts then.
+	Grace time.Duration
 	// Log is for what happens to the session; nil means none.
 	Log *slog.Logger
 }
@@ -66,9 +73,19 @@ func (c *DialConfig) fill() error {
 	if len(c.Hello.Versions) == 0 {
 		c.Hello.Versions = []uint64{wire.Version}
 	}
+	if c.MaxStreams == 0 {
+		c.MaxStreams = defaultStreams
+	}
+	if c.MaxMemory == 0 {
+		c.MaxMemory = edgeMemory
+	}
+	if c.Grace == 0 {
+		c.Grace = defaultGrace
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	c.Hello.MaxStreams = uint64(c.MaxStreams)
 	c.TLS = withALPN(c.TLS)
 	return nil
 }
@@ -82,91 +99,118 @@ func withALPN(c *tls.Config) *tls.Config {
 // Dial makes an edge's session. It returns when the cloud has said Welcome, and
 // a *SessionError with the cloud's code when it has refused; ErrUntrusted is in
 // it when TLS failed. While nothing answers, it tries all addresses of the host
-// again and again, for 15 s or until ctx ends.
+// again and again, for 15 s or until ctx ends. From then on the session finds its
+// carriers by itself.
 func Dial(ctx context.Context, cfg DialConfig) (*Session, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	s := &Session{
+		edge: true, grace: cfg.Grace, log: cfg.Log, release: func() {},
+		maxStreams: cfg.MaxStreams, maxWindow: edgeWindow, memory: &memory{max: cfg.MaxMemory},
+	}
+	s.init(ctx)
+	d := &dialer{cfg: cfg, session: s}
+	s.dial = d.carrier
+	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	addrs, err := resolve(ctx, cfg.Address)
+	c, g, err := d.carrier(dctx, cfg.Hello)
 	if err != nil {
+		s.cancel()
 		return nil, fmt.Errorf("dial %s: %w", cfg.Address, err)
 	}
-	pc, err := cfg.PacketConn()
-	if err != nil {
-		return nil, fmt.Errorf("dial %s: open socket: %w", cfg.Address, err)
+	s.id, s.peer, s.cert, s.hello, s.welcome = g.welcome.Session, g.peer, g.cert, cfg.Hello, *g.welcome
+	s.peerStreams = int(min(g.welcome.MaxStreams, 1<<16))
+	if grace := time.Duration(g.welcome.GraceMilli) * time.Millisecond; grace > 0 {
+		s.grace = min(s.grace, grace)
 	}
-	transport, err := link.NewTransport(link.TransportConfig{PacketConn: pc})
-	if err != nil {
-		return nil, errors.Join(err, pc.Close())
-	}
-	s, err := establish(ctx, cfg, transport, addrs)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("dial %s: %w", cfg.Address, sessionError(err)), transport.Close())
-	}
+	s.attach.Lock()
+	defer s.attach.Unlock()
+	s.use(c, nil) // can't fail: nobody has the session to end it
 	return s, nil
 }
 
-func resolve(ctx context.Context, address string) ([]net.Addr, error) {
-	host, service, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
-	}
-	port, err := net.DefaultResolver.LookupPort(ctx, "udp", service)
-	if err != nil {
-		return nil, err
-	}
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	if err != nil {
-		return nil, err
-	}
-	addrs := make([]net.Addr, 0, maxAddresses)
-	for _, ip := range ips[:min(len(ips), maxAddresses)] {
-		// Unmapped, because a socket without IPv6 takes IPv4 addresses only as such.
-		addrs = append(addrs, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip.Unmap(), uint16(port))))
-	}
-	if len(addrs) == 0 {
-		return nil, fmt.Errorf("%s has no address", host)
-	}
-	return addrs, nil
+// dialer makes the carriers of one session.
+type dialer struct {
+	cfg     DialConfig
+	session *Session
+	seq     atomic.Uint64
+	addrs   []net.Addr // the last that were found; used by one attempt at a time
 }
 
-// establish makes a connection and says Hello on it.
-func establish(ctx context.Context, cfg DialConfig, t *link.Transport, addrs []net.Addr) (*Session, error) {
-	limits := link.EdgeLimits()
-	limits.MaxStreams = cfg.MaxStreams
-	conn, err := race(ctx, addrs, func(ctx context.Context, addr net.Addr) (*link.Conn, error) {
-		return t.Dial(ctx, addr, cfg.TLS, limits)
+// greeting is what the cloud said of itself.
+type greeting struct {
+	peer    certs.Identity
+	cert    *x509.Certificate
+	welcome *wire.Welcome
+	resume  *wire.Resume // nil when the session is new
+}
+
+// carrier makes a connection and says Hello on it.
+func (d *dialer) carrier(ctx context.Context, hello wire.Hello) (*carrier, *greeting, error) {
+	if err := d.resolve(ctx); err != nil {
+		return nil, nil, err
+	}
+	pc, err := d.cfg.PacketConn()
+	if err != nil {
+		return nil, nil, fmt.Errorf("open socket: %w", err)
+	}
+	t, err := link.NewTransport(link.TransportConfig{PacketConn: pc})
+	if err != nil {
+		return nil, nil, errors.Join(err, pc.Close())
+	}
+	release := func() {
+		if err := t.Close(); err != nil {
+			d.cfg.Log.Debug("close the carrier's socket", "err", err)
+		}
+	}
+	conn, err := race(ctx, d.addrs, d.session.nudge, func(ctx context.Context, addr net.Addr) (link.Conn, error) {
+		return t.Dial(ctx, addr, d.cfg.TLS, link.EdgeLimits())
 	})
 	if err != nil {
-		return nil, err
+		release()
+		return nil, nil, sessionError(err)
 	}
-	s := &Session{
-		conn: conn, edge: true, hello: cfg.Hello, log: cfg.Log,
-		release: func() {
-			if err := t.Close(); err != nil {
-				cfg.Log.Debug("close the session's socket", "err", err)
-			}
-		},
-	}
-	if err := s.greet(ctx); err != nil {
+	hello.Carrier = d.seq.Add(1)
+	c, g, err := d.greet(ctx, conn, &hello)
+	if err != nil {
 		code := wire.CodeCanceled
-		if refused, ok := errors.AsType[*SessionError](err); ok {
+		if refused, ok := errors.AsType[*SessionError](err); ok && !refused.Remote {
 			code = refused.Code
 		}
 		conn.Close(code, "no session")
-		return nil, err
+		release()
+		return nil, nil, err
 	}
-	s.start(ctx)
-	return s, nil
+	c.release = release
+	return c, g, nil
+}
+
+// resolve finds the proxy's addresses. Those known from before do, when a name
+// can't be resolved without the network that is being looked for.
+func (d *dialer) resolve(ctx context.Context) error {
+	if len(d.addrs) > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, resolveTimeout)
+		defer cancel()
+	}
+	addrs, err := resolve(ctx, d.cfg.Address)
+	if err == nil {
+		d.addrs = addrs
+	}
+	if len(d.addrs) == 0 {
+		return err
+	}
+	return nil
 }
 
 // greet says Hello and waits for Welcome.
-func (s *Session) greet(ctx context.Context) error {
+func (d *dialer) greet(ctx context.Context, conn link.Conn, hello *wire.Hello) (*carrier, *greeting, error) {
+	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
+	defer cancel()
 	// In TLS 1.3 the client is done before the server has looked at its
 	// certificate, so a refused certificate shows here, too.
-	stop := context.AfterFunc(ctx, func() { s.conn.Close(wire.CodeCanceled, "no welcome in time") })
+	stop := context.AfterFunc(ctx, func() { conn.Close(wire.CodeCanceled, "no welcome in time") })
 	defer stop()
 	fail := func(what string, err error) error {
 		if ctx.Err() != nil {
@@ -174,85 +218,58 @@ func (s *Session) greet(ctx context.Context) error {
 		}
 		return fmt.Errorf("%s: %w", what, sessionError(err))
 	}
+	g := &greeting{}
 	var err error
-	if s.peer, err = certs.PeerIdentity(s.conn.TLS()); err != nil {
-		return err
+	if g.peer, err = certs.PeerIdentity(conn.TLS()); err != nil {
+		return nil, nil, err
 	}
-	s.cert = s.conn.TLS().PeerCertificates[0]
-	if s.control, err = s.conn.OpenStream(); err != nil {
-		return fail("open control stream", err)
-	}
-	s.control.SetUrgency(urgency(wire.KindControl))
-	if _, err := s.control.Write(wire.Append(wire.AppendKind(nil, wire.KindControl), &s.hello)); err != nil {
-		return fail("say hello", err)
-	}
-	f, err := wire.NewReader(bufio.NewReaderSize(s.control, 256), maxControlFrame).Next()
+	g.cert = conn.TLS().PeerCertificates[0]
+	control, err := conn.OpenLane(ctx, urgency(wire.KindControl))
 	if err != nil {
-		return fail("wait for welcome", err)
+		return nil, nil, fail("open control lane", err)
 	}
-	w, ok := f.(*wire.Welcome)
-	switch {
-	case !ok:
-		return &SessionError{Code: wire.CodeProtocol, Text: fmt.Sprintf("%T instead of welcome", f)}
-	case !slices.Contains(s.hello.Versions, w.Version):
-		return &SessionError{Code: wire.CodeVersion, Text: fmt.Sprintf("the cloud chose version %d, which was not offered", w.Version)}
+	b := wire.Append(nil, hello)
+	if hello.Session != ([16]byte{}) {
+		b = wire.Append(b, d.session.positions())
 	}
-	s.welcome = *w
-	return nil
-}
-
-type attempt struct {
-	conn *link.Conn
-	err  error
-}
-
-// race dials the addresses one after the other and again, each attempt beside
-// those that still wait, and gives the first connection. An answer that says no
-// ends it: to ask again is the caller's decision.
-func race(ctx context.Context, addrs []net.Addr, dial func(context.Context, net.Addr) (*link.Conn, error)) (*link.Conn, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	results := make(chan attempt)
-	defer wg.Wait()
-	defer cancel()
-
-	start := time.NewTimer(0)
-	defer start.Stop()
-	var last error
-	for i := 0; ; {
-		select {
-		case <-start.C:
-			addr := addrs[i%len(addrs)]
-			wg.Go(func() {
-				conn, err := dial(ctx, addr)
-				select {
-				case results <- attempt{conn, err}:
-				case <-ctx.Done():
-					if conn != nil {
-						conn.Close(wire.CodeCanceled, "another attempt was faster")
-					}
-				}
-			})
-			i++
-			wait := nextAddress
-			if i >= len(addrs) {
-				wait = nextAttempt*3/4 + rand.N(nextAttempt/2)
-			}
-			start.Reset(wait)
-		case r := <-results:
-			if r.err == nil {
-				return r.conn, nil
-			}
-			last = r.err
-			var no *link.ConnError
-			if errors.As(r.err, &no) && (no.Remote || no.Untrusted) {
-				return nil, r.err
-			}
-		case <-ctx.Done():
-			if last != nil {
-				return nil, fmt.Errorf("%w; last attempt: %s", ctx.Err(), last.Error())
-			}
-			return nil, fmt.Errorf("no answer: %w", ctx.Err())
+	if _, err := control.Write(b); err != nil {
+		return nil, nil, fail("say hello", err)
+	}
+	lane, err := conn.AcceptLane(ctx)
+	if err != nil {
+		return nil, nil, fail("wait for welcome", err)
+	}
+	inbox := wire.NewReader(bufio.NewReaderSize(lane, laneBuffer), maxGreeting)
+	if g.welcome, err = expect[*wire.Welcome](inbox); err != nil {
+		return nil, nil, fail("wait for welcome", err)
+	}
+	if !slices.Contains(hello.Versions, g.welcome.Version) {
+		return nil, nil, &SessionError{Code: wire.CodeVersion, Text: fmt.Sprintf("the cloud chose version %d, which was not offered", g.welcome.Version)}
+	}
+	if hello.Session != ([16]byte{}) {
+		if g.welcome.Session != hello.Session {
+			return nil, nil, &SessionError{Code: wire.CodeProtocol, Text: "the cloud answered with another session"}
+		}
+		if g.resume, err = expect[*wire.Resume](inbox); err != nil {
+			return nil, nil, fail("wait for resume", err)
 		}
 	}
+	return newCarrier(d.session.ctx, conn, control, inbox, hello.Carrier, nil), g, nil
+}
+
+// expect reads the frame that must come next.
+func expect[F wire.Frame](r *wire.Reader) (F, error) { //nolint:ireturn // the caller's choice
+	var none F
+	f, err := r.Next()
+	switch {
+	case errors.Is(err, wire.ErrMalformed), errors.Is(err, wire.ErrTooLarge):
+		return none, &SessionError{Code: wire.CodeProtocol, Text: err.Error()}
+	case err != nil:
+		return none, err
+	}
+	want, ok := f.(F)
+	if !ok {
+		return none, &SessionError{Code: wire.CodeProtocol, Text: fmt.Sprintf("%T instead of %T", f, none)}
+	}
+	return want, nil
 }

@@ -14,6 +14,9 @@ var (
 	// ErrTooManyStreams means that the peer allows no more open streams at the
 	// moment; closing one makes room.
 	ErrTooManyStreams = errors.New("too many open streams on this session")
+	// ErrNoMemory means that the streams of this session, or of all sessions, hold
+	// as much as they may; closing some makes room.
+	ErrNoMemory = errors.New("the streams hold as many bytes as they may")
 	// ErrUntrusted means that one side refused the other's certificate. Dialing
 	// again does not help before a certificate changes.
 	ErrUntrusted = errors.New("certificate was refused")
@@ -64,12 +67,27 @@ func (e *StreamError) Error() string {
 	return fmt.Sprintf("stream was reset %s: %s", who, e.Code)
 }
 
+// final reports that an answer to a carrier means the session's end: asking again
+// would not change it.
+func (e *SessionError) final() bool {
+	switch e.Code {
+	case wire.CodeBadRequest, wire.CodeReplaced, wire.CodeRevoked, wire.CodeVersion, wire.CodeUnknownSession:
+		return e.Remote
+	default:
+		return errors.Is(e, ErrUntrusted)
+	}
+}
+
 // sessionError turns a carrier's end into a session's; other errors stay.
 func sessionError(err error) error {
 	var c *link.ConnError
 	if !errors.As(err, &c) {
 		return err
 	}
+	return newSessionError(c)
+}
+
+func newSessionError(c *link.ConnError) *SessionError {
 	e := &SessionError{Code: c.Code, Text: c.Text, Remote: c.Remote}
 	if c.Untrusted {
 		e.cause = ErrUntrusted

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -23,6 +24,8 @@ const (
 	helloTimeout = 10 * time.Second
 	// readySessions bounds the sessions that nobody has accepted yet.
 	readySessions = 64
+	// totalMemory bounds what the streams of all edges may hold.
+	totalMemory = 1 << 30
 )
 
 // ListenConfig is what Listen needs.
@@ -48,8 +51,36 @@ type ListenConfig struct {
 	MaxPending int
 	// MaxStreams is how many streams an edge may have open at once; zero means 256.
 	MaxStreams int
+	// MaxMemory is how many bytes the streams of one edge may hold, MaxTotalMemory
+	// those of all edges; zero means 32 MiB and 1 GiB.
+	MaxMemory, MaxTotalMemory int64
+	// Grace is how long a session lives on without a carrier; zero means 10 min.
+	Grace time.Duration
 	// Log is for what happens to sessions; nil means none.
 	Log *slog.Logger
+}
+
+func (c *ListenConfig) fill() error {
+	if c.TLS == nil {
+		return errors.New("listen: TLS is missing")
+	}
+	c.TLS = withALPN(c.TLS)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.MaxStreams == 0 {
+		c.MaxStreams = defaultStreams
+	}
+	if c.MaxMemory == 0 {
+		c.MaxMemory = edgeMemory
+	}
+	if c.MaxTotalMemory == 0 {
+		c.MaxTotalMemory = totalMemory
+	}
+	if c.Grace == 0 {
+		c.Grace = defaultGrace
+	}
+	return nil
 }
 
 // Listener takes in the sessions of edges. Each handshake and each Hello goes
@@ -62,20 +93,18 @@ type Listener struct {
 	cancel    context.CancelFunc
 	closing   chan struct{}
 	wg        sync.WaitGroup
+	memory    *memory // of all sessions
+	frames    *frames
 
 	mu       sync.Mutex // guards the following fields
 	closed   bool
-	sessions map[*Session]struct{}
+	sessions map[[16]byte]*Session
 }
 
 // Listen opens the socket and begins to take sessions in.
 func Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) {
-	if cfg.TLS == nil {
-		return nil, errors.New("listen: TLS is missing")
-	}
-	cfg.TLS = withALPN(cfg.TLS)
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
+	if err := cfg.fill(); err != nil {
+		return nil, err
 	}
 	if cfg.PacketConn == nil {
 		pc, err := link.ListenUDP(cfg.Port)
@@ -96,9 +125,7 @@ func Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) {
 	if err != nil {
 		return nil, errors.Join(err, cfg.PacketConn.Close())
 	}
-	limits := link.CloudLimits()
-	limits.MaxStreams = cfg.MaxStreams
-	ln, err := t.Listen(cfg.TLS, limits)
+	ln, err := t.Listen(cfg.TLS, link.CloudLimits())
 	if err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
@@ -107,7 +134,9 @@ func Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) {
 		cfg: cfg, transport: t, ln: ln, cancel: cancel,
 		ready:    make(chan *Session, readySessions),
 		closing:  make(chan struct{}),
-		sessions: make(map[*Session]struct{}),
+		sessions: make(map[[16]byte]*Session),
+		memory:   &memory{max: cfg.MaxTotalMemory},
+		frames:   &frames{},
 	}
 	l.wg.Go(func() { l.run(ctx) })
 	return l, nil
@@ -137,7 +166,7 @@ func (l *Listener) Close() error {
 	}
 	l.closed = true
 	sessions := make([]*Session, 0, len(l.sessions))
-	for s := range l.sessions {
+	for _, s := range l.sessions {
 		sessions = append(sessions, s)
 	}
 	l.mu.Unlock()
@@ -165,98 +194,170 @@ func (l *Listener) run(ctx context.Context) {
 	}
 }
 
-// admit gets one connection from its handshake to Accept.
-func (l *Listener) admit(ctx context.Context, conn *link.Conn) {
+// admit gets one connection from its handshake to a session, which may be new.
+func (l *Listener) admit(ctx context.Context, conn link.Conn) {
 	defer conn.Settle()
 	hctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
 	// Whatever waits below ends with the connection.
 	stop := context.AfterFunc(hctx, func() { conn.Close(wire.CodeProtocol, "no hello in time") })
-	s, err := l.greet(hctx, conn)
-	if !stop() || err != nil {
-		code, text := wire.CodeProtocol, "no hello in time"
-		var refused *SessionError
-		if errors.As(err, &refused) && !refused.Remote {
-			code, text = refused.Code, refused.Text
+	in, err := l.greet(hctx, conn)
+	if !stop() && err == nil {
+		err = &SessionError{Code: wire.CodeProtocol, Text: "no hello in time"}
+	}
+	if err == nil {
+		if in.hello.Session != ([16]byte{}) {
+			err = l.resume(in)
+		} else {
+			err = l.begin(hctx, in)
 		}
-		conn.Close(code, text)
-		l.cfg.Log.Info("session refused", "remote", conn.RemoteAddr().String(), "code", code, "err", err)
+	}
+	if err == nil {
 		return
 	}
-	if !l.add(s) {
-		conn.Close(wire.CodeGoingAway, "the proxy shuts down")
-		return
+	code, text := wire.CodeProtocol, "no hello in time"
+	if refused, ok := errors.AsType[*SessionError](err); ok && !refused.Remote {
+		code, text = refused.Code, refused.Text
 	}
-	s.start(ctx)
-	select {
-	case l.ready <- s:
-	case <-hctx.Done():
-		_ = s.Close(wire.CodeTooMany, "too many new sessions") // never fails
-	case <-s.done:
-	}
+	conn.Close(code, text)
+	l.cfg.Log.Info("carrier refused", "remote", conn.RemoteAddr().String(), "code", code, "err", err)
 }
 
-// greet takes Hello and answers Welcome.
-func (l *Listener) greet(ctx context.Context, conn *link.Conn) (*Session, error) {
+// arrival is a carrier whose edge has said Hello.
+type arrival struct {
+	conn    link.Conn
+	peer    certs.Identity
+	cert    *x509.Certificate
+	hello   *wire.Hello
+	resume  *wire.Resume // nil when the session is new
+	inbox   *wire.Reader
+	control link.Lane
+}
+
+// greet takes Hello.
+func (l *Listener) greet(ctx context.Context, conn link.Conn) (*arrival, error) {
 	state := conn.TLS()
-	peer, err := certs.PeerIdentity(state)
-	if err != nil {
+	in := &arrival{conn: conn}
+	var err error
+	if in.peer, err = certs.PeerIdentity(state); err != nil {
 		return nil, &SessionError{Code: wire.CodeBadRequest, Text: err.Error()}
 	}
-	if peer.Node == "" {
+	if in.peer.Node == "" {
 		return nil, &SessionError{Code: wire.CodeBadRequest, Text: "certificate is not an edge's"}
 	}
+	in.cert = state.PeerCertificates[0]
 	if l.cfg.Refuse != nil {
-		if code, text := l.cfg.Refuse(peer, state.PeerCertificates[0]); code != wire.CodeOK {
+		if code, text := l.cfg.Refuse(in.peer, in.cert); code != wire.CodeOK {
 			return nil, &SessionError{Code: code, Text: text}
 		}
 	}
-	control, err := conn.AcceptStream(ctx)
+	lane, err := conn.AcceptLane(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("wait for control stream of %s: %w", peer.Node, sessionError(err))
+		return nil, fmt.Errorf("wait for control lane of %s: %w", in.peer.Node, sessionError(err))
 	}
-	kind, err := wire.ReadKind(byteReader{control})
-	if err == nil && kind != wire.KindControl {
-		return nil, &SessionError{Code: wire.CodeProtocol, Text: fmt.Sprintf("first stream is %s, not control", kind)}
+	in.inbox = wire.NewReader(bufio.NewReaderSize(lane, laneBuffer), maxGreeting)
+	if in.hello, err = expect[*wire.Hello](in.inbox); err != nil {
+		return nil, fmt.Errorf("wait for hello of %s: %w", in.peer.Node, sessionError(err))
 	}
-	var f wire.Frame
-	if err == nil {
-		f, err = wire.NewReader(bufio.NewReaderSize(control, 256), maxControlFrame).Next()
-	}
-	switch {
-	case errors.Is(err, wire.ErrMalformed), errors.Is(err, wire.ErrTooLarge):
-		return nil, &SessionError{Code: wire.CodeProtocol, Text: err.Error()}
-	case err != nil:
-		return nil, fmt.Errorf("wait for hello of %s: %w", peer.Node, sessionError(err))
-	}
-	hello, ok := f.(*wire.Hello)
-	if !ok {
-		return nil, &SessionError{Code: wire.CodeProtocol, Text: fmt.Sprintf("%T instead of hello", f)}
-	}
-	if !slices.Contains(hello.Versions, wire.Version) {
+	if !slices.Contains(in.hello.Versions, wire.Version) {
 		return nil, &SessionError{
 			Code: wire.CodeVersion,
-			Text: fmt.Sprintf("the edge speaks %d, the cloud %d", hello.Versions, wire.Version),
+			Text: fmt.Sprintf("the edge speaks %d, the cloud %d", in.hello.Versions, wire.Version),
 		}
 	}
-	welcome := wire.Welcome{Version: wire.Version, Replica: l.cfg.Replica, UnixMilli: uint64(time.Now().UnixMilli())}
-	control.SetUrgency(urgency(wire.KindControl))
-	if err := wire.Write(control, &welcome); err != nil {
-		return nil, fmt.Errorf("say welcome to %s: %w", peer.Node, sessionError(err))
+	if in.hello.Session != ([16]byte{}) {
+		if in.resume, err = expect[*wire.Resume](in.inbox); err != nil {
+			return nil, fmt.Errorf("wait for resume of %s: %w", in.peer.Node, sessionError(err))
+		}
 	}
+	if in.control, err = conn.OpenLane(ctx, urgency(wire.KindControl)); err != nil {
+		return nil, fmt.Errorf("open control lane to %s: %w", in.peer.Node, sessionError(err))
+	}
+	return in, nil
+}
+
+// begin makes a new session.
+func (l *Listener) begin(ctx context.Context, in *arrival) error {
 	s := &Session{
-		conn: conn, peer: peer, cert: state.PeerCertificates[0], hello: *hello, welcome: welcome, control: control,
-		log: l.cfg.Log.With("edge", peer.Node),
+		peer: in.peer, cert: in.cert, hello: *in.hello, grace: l.cfg.Grace,
+		log:        l.cfg.Log.With("edge", in.peer.Node),
+		maxStreams: l.cfg.MaxStreams, peerStreams: int(min(in.hello.MaxStreams, 1<<16)), maxWindow: cloudWindow,
+		memory: &memory{max: l.cfg.MaxMemory, parent: l.memory}, frames: l.frames,
 	}
+	_, _ = rand.Read(s.id[:]) // never fails
+	s.init(ctx)
+	s.welcome = l.welcome(s)
 	s.release = func() { l.remove(s) }
-	return s, nil
+	if !l.add(s) {
+		s.cancel()
+		return &SessionError{Code: wire.CodeGoingAway, Text: "the proxy shuts down"}
+	}
+	s.attach.Lock()
+	ok := s.take(in, nil)
+	s.attach.Unlock()
+	if !ok {
+		return &SessionError{Code: wire.CodeInternal, Text: "the carrier broke"}
+	}
+	select {
+	case l.ready <- s:
+	case <-ctx.Done():
+		_ = s.Close(wire.CodeTooMany, "too many new sessions") // never fails
+	case <-s.done:
+	}
+	return nil
+}
+
+// resume moves a session over to a carrier that its edge has dialed.
+func (l *Listener) resume(in *arrival) error {
+	l.mu.Lock()
+	s := l.sessions[in.hello.Session]
+	l.mu.Unlock()
+	if s == nil || s.peer.Node != in.peer.Node {
+		return &SessionError{Code: wire.CodeUnknownSession, Text: "this proxy does not know the session"}
+	}
+	s.attach.Lock()
+	defer s.attach.Unlock()
+	old := s.current.Load()
+	if in.hello.Carrier <= s.newest {
+		return &SessionError{Code: wire.CodeNextCarrier, Text: "a later carrier is here already"}
+	}
+	s.detach(old, wire.CodeNextCarrier, "another carrier took over")
+	if !s.take(in, s.positions()) {
+		return &SessionError{Code: wire.CodeUnknownSession, Text: "the session has ended"}
+	}
+	s.log.Info("session goes on", "link", in.conn.Kind(), "remote", in.conn.RemoteAddr().String(), "carrier", in.hello.Carrier)
+	return nil
+}
+
+// take answers Hello and uses the carrier. The caller holds s.attach.
+func (s *Session) take(in *arrival, at *wire.Resume) bool {
+	b := wire.Append(nil, &s.welcome)
+	if at != nil {
+		b = wire.Append(b, at)
+	}
+	if _, err := in.control.Write(b); err != nil {
+		if at == nil {
+			s.end(&SessionError{Code: wire.CodeOffline, Text: "the carrier broke"})
+		}
+		in.conn.Close(wire.CodeNextCarrier, "the carrier broke")
+		return at != nil // the edge dials again
+	}
+	s.newest = in.hello.Carrier
+	return s.use(newCarrier(s.ctx, in.conn, in.control, in.inbox, in.hello.Carrier, func() {}), in.resume)
+}
+
+func (l *Listener) welcome(s *Session) wire.Welcome {
+	return wire.Welcome{
+		Version: wire.Version, Replica: l.cfg.Replica, UnixMilli: uint64(time.Now().UnixMilli()),
+		Session: s.id, GraceMilli: uint64(s.grace.Milliseconds()), MaxStreams: uint64(s.maxStreams),
+	}
 }
 
 func (l *Listener) add(s *Session) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.closed {
-		l.sessions[s] = struct{}{}
+		l.sessions[s.id] = s
 	}
 	return !l.closed
 }
@@ -264,5 +365,5 @@ func (l *Listener) add(s *Session) bool {
 func (l *Listener) remove(s *Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.sessions, s)
+	delete(l.sessions, s.id)
 }

@@ -145,7 +145,7 @@ func TestDialGetsThroughSoonAfterAnOutage(t *testing.T) {
 }
 
 // hostile makes a connection whose peer then does what it likes.
-func hostile(t *testing.T, n *tunneltest.Net) *link.Conn {
+func hostile(t *testing.T, n *tunneltest.Net) link.Conn {
 	t.Helper()
 	pc, err := n.PacketConn()
 	if err != nil {
@@ -166,16 +166,16 @@ func hostile(t *testing.T, n *tunneltest.Net) *link.Conn {
 func TestSilentPeerIsDroppedAndDelaysNobody(t *testing.T) {
 	tests := []struct {
 		name string
-		do   func(t *testing.T, c *link.Conn)
+		do   func(t *testing.T, c link.Conn)
 	}{
-		{"no stream", func(*testing.T, *link.Conn) {}},
-		{"kind and nothing more", func(t *testing.T, c *link.Conn) {
+		{"no lane", func(*testing.T, link.Conn) {}},
+		{"an unknown frame and nothing more", func(t *testing.T, c link.Conn) {
 			t.Helper()
-			send(t, c, wire.AppendKind(nil, wire.KindControl))
+			send(t, c, []byte{0x3f, 0})
 		}},
-		{"half a hello", func(t *testing.T, c *link.Conn) {
+		{"half a hello", func(t *testing.T, c link.Conn) {
 			t.Helper()
-			b := wire.Append(wire.AppendKind(nil, wire.KindControl), &wire.Hello{Hostname: "x"})
+			b := wire.Append(nil, &wire.Hello{Hostname: "x"})
 			send(t, c, b[:len(b)-3])
 		}},
 	}
@@ -210,9 +210,8 @@ func TestPeerThatBreaksTheProtocolIsDropped(t *testing.T) {
 		name string
 		send []byte
 	}{
-		{"first stream is not control", wire.AppendKind(nil, wire.KindExec)},
-		{"frame is not hello", wire.Append(wire.AppendKind(nil, wire.KindControl), &wire.Synced{})},
-		{"hello is cut short", []byte{1, 1, 1, 0x40}},
+		{"frame is not hello", wire.Append(nil, &wire.Synced{})},
+		{"hello is cut short", []byte{1, 1, 0x40}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -251,31 +250,55 @@ func TestPendingBound(t *testing.T) {
 	})
 }
 
-func TestStreamWithoutHeaderIsReset(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
-		c := hostile(t, n)
-		send(t, c, wire.Append(wire.AppendKind(nil, wire.KindControl), &wire.Hello{Versions: []uint64{wire.Version}}))
-		cloud, err := n.Listener().Accept(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		st := send(t, c, []byte{0x80}) // the first byte of four
-		other := send(t, c, wire.AppendKind(nil, wire.KindReport))
-		if got := accept(t, cloud); got.Kind() != wire.KindReport {
-			t.Errorf("accepted %v, want the stream behind the broken one", got.Kind())
-		}
-		start := time.Now()
-		_, err = st.Read(make([]byte, 1))
-		var rerr *link.ResetError
-		if !errors.As(err, &rerr) || rerr.Code != wire.CodeProtocol {
-			t.Errorf("got %v, want a reset with code %d", err, wire.CodeProtocol)
-		}
-		if got := time.Since(start); got != 10*time.Second+rtt/2 {
-			t.Errorf("reset after %v, want 10s and half a round trip", got)
-		}
-		_ = other
-	})
+// TestHostileStreams are edges whose frames make no sense once the session is there.
+func TestHostileStreams(t *testing.T) {
+	data := func(id, offset uint64, n int, fin bool) []byte {
+		return wire.Append(nil, &wire.StreamData{ID: id, Offset: offset, Fin: fin, Bytes: make([]byte, n)})
+	}
+	open := func(id uint64) []byte { return wire.Append(nil, &wire.StreamOpen{ID: id, Kind: wire.KindReport}) }
+	tests := []struct {
+		name string
+		send [][]byte
+	}{
+		{"a stream of the cloud's", [][]byte{open(2)}},
+		{"no stream at all", [][]byte{open(0)}},
+		{"thousands of streams left out", [][]byte{open(1 << 20)}},
+		{"beyond the window", [][]byte{open(1), data(1, 32<<10, 1, false)}},
+		{"far beyond the window", [][]byte{open(1), data(1, 1<<62-2, 1, false)}},
+		{"beyond the end", [][]byte{open(1), data(1, 2, 3, true), data(1, 5, 1, false)}},
+		{"another end", [][]byte{open(1), data(1, 5, 3, true), data(1, 2, 1, true)}},
+		{"acknowledges what was never sent", [][]byte{open(1), wire.Append(nil, &wire.StreamAck{ID: 1, Received: 1})}},
+		{"a frame that is cut short", [][]byte{{16, 1, 0x40}}},
+		{"a frame that is too long", [][]byte{{17, 0x80, 0x02, 0, 0}}},
+		{"a thousand streams at once", func() (all [][]byte) {
+			for i := range uint64(1000) {
+				all = append(all, open(2*i+1))
+			}
+			return all
+		}()},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+				c := hostile(t, n)
+				hello := wire.Append(nil, &wire.Hello{Versions: []uint64{wire.Version}})
+				control := send(t, c, hello)
+				cloud, err := n.Listener().Accept(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, b := range tt.send {
+					if _, err := control.Write(b); err != nil {
+						break
+					}
+				}
+				<-cloud.Done()
+				wantSessionError(t, cloud.Err(), wire.CodeProtocol, false)
+				n.Pair("edge-1")
+			})
+		})
+	}
 }
 
 func TestListenerCloseTellsEdges(t *testing.T) {
@@ -302,10 +325,12 @@ func TestRestartedCloudIsNoticedAtOnce(t *testing.T) {
 		start := time.Now()
 		edge.Check()
 		<-edge.Done()
-		if got := time.Since(start); got != rtt {
-			t.Errorf("noticed after %v, want %v", got, rtt)
+		// One to hear that the carrier is gone, one for a handshake, one for the answer
+		// that the session is gone, too.
+		if got := time.Since(start); got != 3*rtt {
+			t.Errorf("noticed after %v, want %v", got, 3*rtt)
 		}
-		wantSessionError(t, edge.Err(), wire.CodeGoingAway, true)
+		wantSessionError(t, edge.Err(), wire.CodeUnknownSession, true)
 		n.Pair("edge-1")
 	})
 }
@@ -336,14 +361,14 @@ func TestBytesSurviveBurstsOfLoss(t *testing.T) {
 	})
 }
 
-func send(t *testing.T, c *link.Conn, b []byte) *link.Stream {
+func send(t *testing.T, c link.Conn, b []byte) link.Lane {
 	t.Helper()
-	st, err := c.OpenStream()
+	lane, err := c.OpenLane(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := st.Write(b); err != nil {
+	if _, err := lane.Write(b); err != nil {
 		t.Fatal(err)
 	}
-	return st
+	return lane
 }

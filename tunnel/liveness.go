@@ -17,14 +17,19 @@ const (
 	idlePoll = 5 * time.Second
 )
 
-// deadAfter is how long an edge waits for any sign of life once it has asked. A
-// session ends with its link still, and takes its streams along, so that a path
-// which works must hardly ever be given up: in bulk, with the congestion window
-// full, no heartbeat leaves, and only quic-go's repeats, each after twice the
-// time of the one before, can prove it alive. With 4 RTT a log of 100 kB over
-// 400 ms and 10 % loss in bursts was cut off now and then.
+// doubtAfter is how long an edge waits for any sign of life once it has asked,
+// before it looks for another carrier beside the one it has.
+func doubtAfter(rtt time.Duration) time.Duration {
+	return max(1500*time.Millisecond, 4*rtt+500*time.Millisecond)
+}
+
+// deadAfter is how long it waits before it gives the carrier up. A path that works
+// should hardly ever be given up: in bulk, with the congestion window full, no
+// heartbeat leaves, and only quic-go's repeats, each after twice the time of the
+// one before, can prove it alive. Nobody waits for this verdict: the search for
+// another carrier has begun long before.
 func deadAfter(rtt time.Duration) time.Duration {
-	return max(1500*time.Millisecond, 10*rtt+500*time.Millisecond)
+	return 2*doubtAfter(rtt) + 2*rtt
 }
 
 // observation is what step needs to know about the session at this moment.
@@ -38,6 +43,7 @@ type observation struct {
 
 // verdict is what the session must do.
 type verdict struct {
+	doubt     bool // look for another carrier
 	dead      bool
 	silent    time.Duration // how long nothing came, when dead
 	heartbeat bool          // send one
@@ -48,8 +54,8 @@ type verdict struct {
 // in, a verdict out.
 //
 // The edge's rule: what was written must be acknowledged, so from the first
-// write on something must come back. Silence for deadAfter is death. From a third
-// of that time on heartbeats go out, twenty until the end, so that lost packets
+// write on something must come back. Silence for doubtAfter is a reason to look
+// elsewhere, for deadAfter it is death. From a third of the first on heartbeats go out, twenty until then, so that lost packets
 // are not taken for it: bursts of loss are counted in packets on some links, and
 // quic-go's own repeats are but four in that time.
 //
@@ -102,20 +108,26 @@ func (l *liveness) step(now time.Time, o observation) verdict {
 		l.asking, l.asked, l.wrote = true, now, time.Time{}
 		beat = true
 	}
-	limit, silent := deadAfter(o.rtt), now.Sub(l.asked)
-	if silent >= limit {
-		return verdict{dead: true, silent: now.Sub(l.heard)}
+	limit, silent := doubtAfter(o.rtt), now.Sub(l.asked)
+	end := deadAfter(o.rtt)
+	if silent >= end {
+		return verdict{dead: true, doubt: true, silent: now.Sub(l.heard)}
 	}
 	next := limit / 16
 	if silent >= limit/3 {
 		next = limit / 32
 		beat = true
 	}
-	next = min(next, limit-silent)
+	doubt := silent >= limit
+	if doubt {
+		next = min(next, end-silent)
+	} else {
+		next = min(next, limit-silent)
+	}
 	if due := l.due(o.rtt).Sub(now); !l.wrote.IsZero() && due > 0 {
 		next = min(next, due)
 	}
-	return verdict{heartbeat: beat, next: next}
+	return verdict{heartbeat: beat, doubt: doubt, silent: now.Sub(l.heard), next: next}
 }
 
 // due is just before the answer to the last write can be here.

@@ -11,9 +11,24 @@ import (
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
-// deadAfter is the contract: max(1.5 s, 10 RTT + 0.5 s).
-func deadAfter(rtt time.Duration) time.Duration {
-	return max(1500*time.Millisecond, 10*rtt+500*time.Millisecond)
+// doubtAfter and deadAfter are the contract: an edge looks for another carrier
+// after max(1.5 s, 4 RTT + 0.5 s), and gives the old one up after twice that and
+// two round trips.
+func doubtAfter(rtt time.Duration) time.Duration {
+	return max(1500*time.Millisecond, 4*rtt+500*time.Millisecond)
+}
+
+func deadAfter(rtt time.Duration) time.Duration { return 2*doubtAfter(rtt) + 2*rtt }
+
+// detached waits until a session has no carrier.
+func detached(s *tunnel.Session) {
+	for {
+		changed := s.Changed()
+		if ok, _ := s.Attached(); !ok {
+			return
+		}
+		<-changed
+	}
 }
 
 func TestEdgeNoticesDeadPath(t *testing.T) {
@@ -29,7 +44,7 @@ func TestEdgeNoticesDeadPath(t *testing.T) {
 		{
 			name: "a write on an idle line, 60 ms", rtt: 60 * time.Millisecond,
 			before: idle, after: openAndWrite,
-			min: deadAfter(0), max: deadAfter(0),
+			min: deadAfter(60 * time.Millisecond), max: deadAfter(60 * time.Millisecond),
 		},
 		{
 			name: "a write on an idle line, 600 ms", rtt: 600 * time.Millisecond,
@@ -40,7 +55,7 @@ func TestEdgeNoticesDeadPath(t *testing.T) {
 		{
 			name: "an upload", rtt: 60 * time.Millisecond,
 			before: upload,
-			min:    deadAfter(0), max: deadAfter(0) + 250*time.Millisecond,
+			min:    deadAfter(60 * time.Millisecond), max: deadAfter(60*time.Millisecond) + 500*time.Millisecond,
 		},
 		{
 			name: "the cloud waits for an answer", rtt: 60 * time.Millisecond,
@@ -52,16 +67,16 @@ func TestEdgeNoticesDeadPath(t *testing.T) {
 				accept(t, edge)
 				tunneltest.Pass(5 * time.Second)
 			},
-			min: deadAfter(0), max: deadAfter(0) + 1200*time.Millisecond,
+			min: deadAfter(60 * time.Millisecond), max: deadAfter(60*time.Millisecond) + 1200*time.Millisecond,
 		},
 		{
 			name: "nothing goes on", rtt: 60 * time.Millisecond, before: idle,
-			min: deadAfter(0), max: 21*time.Second + 5*time.Second + deadAfter(0),
+			min: deadAfter(60 * time.Millisecond), max: 21*time.Second + 5*time.Second + deadAfter(60*time.Millisecond),
 		},
 		{
 			name: "told to check", rtt: 60 * time.Millisecond, before: idle,
 			after: func(_ *testing.T, edge *tunnel.Session) { edge.Check() },
-			min:   deadAfter(0), max: deadAfter(0),
+			min:   deadAfter(60 * time.Millisecond), max: deadAfter(60 * time.Millisecond),
 		},
 	}
 	for _, tt := range tests {
@@ -75,11 +90,13 @@ func TestEdgeNoticesDeadPath(t *testing.T) {
 				if tt.after != nil {
 					tt.after(t, edge)
 				}
-				<-edge.Done()
+				detached(edge)
 				if got := time.Since(start); got < tt.min || got > tt.max {
 					t.Errorf("noticed after %v, want %v to %v", got, tt.min, tt.max)
 				}
-				wantSessionError(t, edge.Err(), wire.CodeOffline, false)
+				if err := edge.Err(); err != nil {
+					t.Errorf("the session ended with its carrier: %v", err)
+				}
 			})
 		})
 	}
@@ -130,10 +147,15 @@ func TestCloudNoticesVanishedEdge(t *testing.T) {
 		idle(t, nil, nil)
 		n.Outage(true)
 		start := time.Now()
-		_, err = st.Read(make([]byte, 1))
-		wantSessionError(t, err, wire.CodeOffline, false)
+		detached(cloud)
 		if got := time.Since(start); got < 25*time.Second || got > 50*time.Second {
 			t.Errorf("noticed after %v, want 25s to 50s", got)
+		}
+		lost := time.Now()
+		_, err = st.Read(make([]byte, 1))
+		wantSessionError(t, err, wire.CodeOffline, false)
+		if got := time.Since(lost); got != 10*time.Minute {
+			t.Errorf("the session ended %v after its carrier, want 10m", got)
 		}
 	})
 }

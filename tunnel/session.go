@@ -6,13 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/skerry-io/skerry/certs"
-	"github.com/skerry-io/skerry/tunnel/link"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -21,83 +19,133 @@ const ALPN = "skerry/1"
 
 const (
 	// acceptQueue bounds the streams that the peer opened and nobody has taken.
-	// It is half of what a peer may have open, so that it can be reached at all.
 	acceptQueue = 128
-	// headerTimeout bounds the wait for a stream's first bytes.
-	headerTimeout = 10 * time.Second
+	// defaultStreams is how many streams a peer may have open at once.
+	defaultStreams = 256
+	// defaultGrace is how long a session lives on without a carrier.
+	defaultGrace = 10 * time.Minute
 )
 
-// Session is one authenticated line to a peer. Its methods may be called beside
-// each other.
+// Session is one authenticated line to a peer. It outlives the carriers below it:
+// while it has none, its streams wait. Its methods may be called beside each other.
 type Session struct {
-	conn    *link.Conn
+	id      [16]byte
+	edge    bool // this side is the edge
 	peer    certs.Identity
-	cert    *x509.Certificate // the peer's
+	cert    *x509.Certificate // the peer's, of the first carrier
 	hello   wire.Hello
 	welcome wire.Welcome
-	edge    bool // this side is the edge
+	grace   time.Duration
 	since   time.Time
 	log     *slog.Logger
-	release func() // called last, when all goroutines of the session have ended
+	dial    func(ctx context.Context, hello wire.Hello) (*carrier, *greeting, error) // the edge's
+	release func()                                                                   // called last
 
-	control  *link.Stream // stays open as long as the session
+	maxStreams, peerStreams int    // the peer may have open; this side may
+	maxWindow               uint64 // of one direction of a stream
+	memory                  *memory
+	frames                  *frames
+
+	ctx      context.Context // ends with the session
+	cancel   context.CancelFunc
 	incoming chan *Stream
-	asked    chan struct{} // rung when something was written
 	done     chan struct{}
 
-	asking     atomic.Bool  // the watchdog knows that an answer is due
+	current atomic.Pointer[carrier] // nil while there is none
+	attach  sync.Mutex              // held while the carrier changes
+	newest  uint64                  // of the carriers' numbers; guarded by attach; the cloud's
+
 	written    atomic.Bool  // something was written since the watchdog looked
 	lastMoved  atomic.Int64 // nanoseconds after since
-	writers    atomic.Int64 // Writes in flight
-	streams    atomic.Int64 // open, both sides'
+	blocked    atomic.Int64 // Writes that wait
 	peerOpened atomic.Int64 // open, the peer's
+	counters
 
-	mu  sync.Mutex // guards the following field
-	err error
+	mu      sync.Mutex // guards the following fields; taken after a stream's
+	wg      sync.WaitGroup
+	ending  bool
+	err     error
+	streams table
+	state   attachment
+	news    map[*Stream]struct{} // streams of which the peer must hear
+	replies []wire.StreamAck     // about streams that are no longer there
+	ring    chan struct{}        // rung when news or replies came
+	dialing context.CancelFunc   // of the replacement under way; nil when there is none
+	nudge   chan struct{}        // makes a replacement try at once
 }
 
-// Stats are a session's figures at one moment.
-type Stats struct {
-	// Link names the carrier: "quic".
-	Link string
-	// LocalAddr and RemoteAddr are the carrier's; RemoteAddr changes as the peer moves.
-	LocalAddr, RemoteAddr net.Addr
-	// Since is when the session began.
-	Since time.Time
-	// RTT is the smoothed round-trip time.
-	RTT time.Duration
-	// BytesSent and the other counters include the carrier's own overhead, but not
-	// UDP and IP headers.
-	BytesSent, BytesReceived     uint64
-	PacketsSent, PacketsReceived uint64
-	PacketsLost                  uint64
-	// Streams is how many are open, both sides' together.
-	Streams int
+// attachment is whether there is a carrier, and since when.
+type attachment struct {
+	ok      bool
+	since   time.Time
+	changed chan struct{}
+	expire  *time.Timer // ends a session of the cloud that nobody resumes
 }
 
-// Open opens a stream. It takes no round trip: the stream's header leaves at
-// once, and the caller may write. It fails with ErrTooManyStreams when the peer
-// allows no more, and with a *SessionError when the session has ended.
+// init prepares what both sides have alike. ctx only lends its values.
+func (s *Session) init(ctx context.Context) {
+	s.since = time.Now()
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	s.incoming = make(chan *Stream, acceptQueue)
+	s.done = make(chan struct{})
+	s.news = make(map[*Stream]struct{})
+	s.ring = make(chan struct{}, 1)
+	s.nudge = make(chan struct{}, 1)
+	s.state = attachment{since: s.since, changed: make(chan struct{})}
+	s.streams = newTable(s.edge)
+	s.counters.byKind = make(map[wire.Kind]*kindCounters)
+	if s.frames == nil {
+		s.frames = &frames{}
+	}
+	s.wg.Add(1) // end takes it back
+}
+
+// Open opens a stream. It takes no round trip: the caller may write at once, also
+// while the session has no carrier. It fails with ErrTooManyStreams when the peer
+// allows no more, with ErrNoMemory when the streams there are hold all that they
+// may, and with a *SessionError when the session has ended.
 func (s *Session) Open(ctx context.Context, kind wire.Kind) (*Stream, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	l, err := s.conn.OpenStream()
-	switch {
-	case errors.Is(err, link.ErrTooManyStreams):
-		return nil, ErrTooManyStreams
-	case err != nil:
-		return nil, s.fail(err)
+	if !s.memory.take(streamBytes) {
+		return nil, ErrNoMemory
 	}
-	l.SetUrgency(urgency(kind))
-	st := s.join(l, kind, false)
-	// A stream of which nothing was sent does not exist for the peer. The header
-	// is a byte or two and fits the smallest window, so this does not block.
-	if _, err := st.Write(wire.AppendKind(nil, kind)); err != nil {
-		st.Reset(wire.CodeCanceled)
-		return nil, fmt.Errorf("open %s stream: %w", kind, err)
+	st := s.newStream(kind, false)
+	s.mu.Lock()
+	err := s.err
+	if err == nil && s.streams.own >= s.peerStreams {
+		err = ErrTooManyStreams
 	}
+	if err == nil {
+		st.id = s.streams.open(st)
+	}
+	s.mu.Unlock()
+	if err != nil {
+		s.memory.give(streamBytes)
+		return nil, err
+	}
+	st.mu.Lock()
+	// The answer may begin with more than its first round trip's worth.
+	if more := uint64(firstWindow - baseWindow); s.memory.grow(int64(more)) {
+		st.taken += int64(more)
+		st.recv.window += more
+		st.recv.limit += more
+		st.recv.shown = st.recv.limit
+	}
+	st.kickLocked()
+	st.mu.Unlock()
+	s.wrote()
 	return st, nil
+}
+
+func (s *Session) newStream(kind wire.Kind, peer bool) *Stream {
+	st := &Stream{kind: kind, s: s, peer: peer, used: s.kind(kind)}
+	st.used.streams.Add(1)
+	st.send.limit, st.send.room = baseWindow, baseWindow
+	st.recv.limit, st.recv.shown, st.recv.window = baseWindow, baseWindow, baseWindow
+	st.recv.renewed = time.Now()
+	return st
 }
 
 // Accept waits for the next stream that the peer opens, of whatever kind.
@@ -134,10 +182,26 @@ func (s *Session) Err() error {
 	return s.err
 }
 
+// Attached reports whether the session has a carrier, and since when it has or
+// has not.
+func (s *Session) Attached() (ok bool, since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.ok, s.state.since
+}
+
+// Changed gives a channel that is closed when Attached next changes. Ask for it
+// before Attached, so that nothing is missed.
+func (s *Session) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.changed
+}
+
 // Close ends the session with a code and a text for the peer. What was written
 // and has not arrived is lost. It returns when nothing of the session runs any more.
 func (s *Session) Close(code wire.Code, text string) error {
-	s.end(code, text)
+	s.end(&SessionError{Code: code, Text: text})
 	<-s.done
 	return nil
 }
@@ -145,156 +209,118 @@ func (s *Session) Close(code wire.Code, text string) error {
 // Check makes an edge find out now whether the path still works; it is for those
 // who learn that the network has changed. The cloud's sessions ignore it.
 func (s *Session) Check() {
-	if s.edge {
-		_ = s.conn.Heartbeat() // fails when the session has ended
-		s.wrote()
-	}
-}
-
-// Stats reads the session's figures.
-func (s *Session) Stats() Stats {
-	l := s.conn.Stats()
-	return Stats{
-		Link:      link.Kind,
-		LocalAddr: s.conn.LocalAddr(), RemoteAddr: s.conn.RemoteAddr(),
-		Since: s.since, RTT: l.RTT,
-		BytesSent: l.BytesSent, BytesReceived: l.BytesReceived,
-		PacketsSent: l.PacketsSent, PacketsReceived: l.PacketsReceived,
-		PacketsLost: l.PacketsLost,
-		Streams:     int(s.streams.Load()),
-	}
-}
-
-// start makes s live; ctx only lends its values. What it starts ends with the
-// carrier.
-func (s *Session) start(ctx context.Context) {
-	s.since = time.Now()
-	s.incoming = make(chan *Stream, acceptQueue)
-	s.asked = make(chan struct{}, 1)
-	s.done = make(chan struct{})
-	go s.run(context.WithoutCancel(ctx))
-}
-
-func (s *Session) run(ctx context.Context) {
-	var wg sync.WaitGroup
-	wg.Go(func() { s.takeStreams(ctx) })
 	if !s.edge {
-		// Left alone, they would fill quic-go's queue and stay there.
-		wg.Go(func() { _ = s.conn.ReceiveHeartbeats(ctx) }) // ends with the carrier, whose error watch notes
-	}
-	s.watch()
-	wg.Wait()
-	s.release()
-	close(s.done)
-}
-
-// watch ends the session when its path is dead, and returns when it has ended.
-func (s *Session) watch() {
-	l := newLiveness(s.edge, time.Now(), s.conn.Stats().PacketsReceived)
-	timer := time.NewTimer(idlePoll)
-	defer timer.Stop()
-	for {
-		v := l.step(time.Now(), s.observe())
-		s.asking.Store(l.asking)
-		switch {
-		case v.dead:
-			s.log.Info("path is dead", "silent", v.silent, "rtt", s.conn.Stats().RTT)
-			s.end(wire.CodeOffline, fmt.Sprintf("nothing received for %s", v.silent.Round(time.Millisecond)))
-			return
-		case v.heartbeat:
-			_ = s.conn.Heartbeat() // fails when the carrier has ended, which is noticed below
-		case !l.asking && s.written.Load():
-			continue // written between observe and Store, when nobody had to ring
-		}
-		timer.Reset(v.next)
-		select {
-		case <-s.conn.Done():
-			_ = s.fail(s.conn.Err())
-			return
-		case <-s.asked:
-		case <-timer.C:
-		}
-	}
-}
-
-func (s *Session) observe() observation {
-	stats := s.conn.Stats()
-	return observation{
-		received: stats.PacketsReceived,
-		wrote:    s.written.Swap(false),
-		rtt:      stats.RTT,
-		busy:     s.peerOpened.Load() > 0 || s.writers.Load() > 0,
-		quiet:    time.Since(s.since) - time.Duration(s.lastMoved.Load()),
-	}
-}
-
-// wrote says that something was sent that the peer must acknowledge.
-func (s *Session) wrote() {
-	if !s.edge {
-		return // the cloud does not ask
-	}
-	s.written.Store(true)
-	if s.asking.Load() {
 		return
 	}
+	if c := s.current.Load(); c != nil {
+		_ = c.conn.Ping() // fails when the carrier has ended
+		s.wrote()
+	}
 	select {
-	case s.asked <- struct{}{}:
+	case s.nudge <- struct{}{}:
 	default:
 	}
+}
+
+// end ends the session; only the first reason counts. It does not wait.
+func (s *Session) end(reason *SessionError) {
+	s.mu.Lock()
+	if s.ending {
+		s.mu.Unlock()
+		return
+	}
+	s.ending, s.err = true, reason
+	if s.state.expire != nil {
+		s.state.expire.Stop()
+	}
+	streams := s.streams.all()
+	s.mu.Unlock()
+	s.cancel()
+	go func() {
+		s.attach.Lock() // an attach under way is the last
+		s.detach(s.current.Load(), reason.Code, reason.Text)
+		s.attach.Unlock()
+		for _, st := range streams {
+			st.fail(reason)
+		}
+		s.wg.Done()
+		s.wg.Wait()
+		for _, st := range streams {
+			s.forget(st)
+		}
+		s.release()
+		close(s.done)
+	}()
+}
+
+// spawn runs f, unless the session is ending; the session's end waits for it.
+func (s *Session) spawn(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending {
+		return false
+	}
+	s.wg.Go(f)
+	return true
+}
+
+// tell has the peer hear of a stream.
+func (s *Session) tell(st *Stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.news[st] = struct{}{}
+	s.ringLocked()
+}
+
+func (s *Session) ringLocked() {
+	select {
+	case s.ring <- struct{}{}:
+	default:
+	}
+}
+
+// forget takes a stream that both sides have finished with out of the table.
+func (s *Session) forget(st *Stream) {
+	st.mu.Lock()
+	if st.left {
+		st.mu.Unlock()
+		return
+	}
+	st.left = true
+	taken := st.taken + streamBytes
+	st.mu.Unlock()
+	s.memory.give(taken)
+	if st.peer {
+		s.peerOpened.Add(-1)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.streams.remove(st.id)
+	delete(s.news, st)
+}
+
+// rtt is the carrier's smoothed round-trip time.
+func (s *Session) rtt() time.Duration {
+	if c := s.current.Load(); c != nil {
+		return c.conn.Stats().RTT
+	}
+	return 0
 }
 
 // moved says that bytes moved in a stream.
 func (s *Session) moved() { s.lastMoved.Store(int64(time.Since(s.since))) }
 
-// takeStreams takes in what the peer opens, in a tight loop because quic-go's
-// own queue is short.
-func (s *Session) takeStreams(ctx context.Context) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for {
-		l, err := s.conn.AcceptStream(ctx)
-		if err != nil {
-			return // the carrier has ended
+// wrote says that something was sent that the peer must answer.
+func (s *Session) wrote() {
+	if !s.edge {
+		return // the cloud does not ask
+	}
+	s.written.Store(true)
+	if c := s.current.Load(); c != nil && !c.asking.Load() {
+		select {
+		case c.asked <- struct{}{}:
+		default:
 		}
-		// When packets are lost, the header of this stream may come after those of
-		// streams behind it. The peer's limit on open streams bounds these goroutines.
-		wg.Go(func() { s.takeStream(l) })
-	}
-}
-
-func (s *Session) takeStream(l *link.Stream) {
-	_ = l.SetReadDeadline(time.Now().Add(headerTimeout)) // never fails
-	kind, err := wire.ReadKind(byteReader{l})
-	if err != nil {
-		l.CancelRead(wire.CodeProtocol)
-		l.CancelWrite(wire.CodeProtocol)
-		return
-	}
-	_ = l.SetReadDeadline(time.Time{}) // never fails
-	l.SetUrgency(urgency(kind))
-	s.moved()
-	st := s.join(l, kind, true)
-	select {
-	case s.incoming <- st:
-	default:
-		st.Reset(wire.CodeTooMany)
-	}
-}
-
-// join counts a stream as open.
-func (s *Session) join(l *link.Stream, kind wire.Kind, peer bool) *Stream {
-	s.streams.Add(1)
-	if peer {
-		s.peerOpened.Add(1)
-	}
-	return &Stream{kind: kind, l: l, s: s, peer: peer}
-}
-
-// leave is called once per stream, when this side is done with it.
-func (s *Session) leave(st *Stream) {
-	s.streams.Add(-1)
-	if st.peer {
-		s.peerOpened.Add(-1)
 	}
 }
 
@@ -312,20 +338,9 @@ func urgency(k wire.Kind) int8 {
 	}
 }
 
-// end closes the carrier; the first reason is the session's.
-func (s *Session) end(code wire.Code, text string) {
-	_ = s.setErr(&SessionError{Code: code, Text: text})
-	s.conn.Close(code, text)
+// protocolError is a fault of the peer that ends the session.
+func protocolError(format string, args ...any) *SessionError {
+	return &SessionError{Code: wire.CodeProtocol, Text: fmt.Sprintf(format, args...)}
 }
 
-// fail notes that the carrier has ended and gives the session's reason.
-func (s *Session) fail(err error) error { return s.setErr(sessionError(err)) }
-
-func (s *Session) setErr(err error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err == nil {
-		s.err = err
-	}
-	return s.err
-}
+var errSessionEnded = errors.New("the session has ended")

@@ -85,6 +85,7 @@ func TestStreamCarriesBothWaysAndHalfCloses(t *testing.T) {
 		if _, err := a.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("write after Close: %v, want net.ErrClosed", err)
 		}
+		tunneltest.Pass(2 * rtt)
 		if got := cloud.Stats().Streams + edge.Stats().Streams; got != 0 {
 			t.Errorf("%d streams are open after Close", got)
 		}

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
-	"slices"
+	"os"
 	"sync"
 	"time"
 
@@ -12,20 +12,34 @@ import (
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
-// Stream is one conversation on a session. It is a net.Conn; each direction can
-// also end alone. All methods may be called beside each other.
+// Stream is one conversation on a session. It is a net.Conn that outlives the
+// carriers below it; each direction can also end alone. All methods may be called
+// beside each other.
 type Stream struct {
+	id   uint64
 	kind wire.Kind
-	l    *link.Stream
 	s    *Session
 	peer bool // opened by the peer
+	used *kindCounters
 
-	wmu sync.Mutex // held while writing; taken before mu
+	readBy, writeBy deadline
+	wmu             sync.Mutex // keeps the pieces of one Write together; taken before mu
 
 	mu      sync.Mutex // guards the following fields
-	closed  bool       // by Close or Reset
-	fin     bool       // by CloseWrite
-	writers int        // Writes in flight
+	send    sender
+	recv    receiver
+	changed chan struct{} // closed when a Read or Write that waits must look again; nil while none waits
+	closed  bool          // by Close or Reset
+	writers int           // Writes in flight
+	taken   int64         // of the session's memory, beyond streamBytes
+	left    bool          // the session has forgotten it
+
+	known   bool // the peer has seen the stream
+	again   bool // the peer is to be told how far we are, whatever it may know
+	opened  bool // StreamOpen was sent on the present carrier
+	pumping bool // a pump runs
+	lane    link.Lane
+	carrier *carrier // whose lane it is
 }
 
 var _ net.Conn = (*Stream)(nil)
@@ -35,51 +49,137 @@ func (st *Stream) Kind() wire.Kind { return st.kind }
 
 // Read returns io.EOF when the peer has ended its direction, a *StreamError when
 // it has reset the stream, a *SessionError when the session ended, and
-// net.ErrClosed after Close or Reset.
+// net.ErrClosed after Close or Reset. While the session has no carrier it waits.
 func (st *Stream) Read(p []byte) (int, error) {
-	if st.isClosed() {
-		return 0, net.ErrClosed
+	for {
+		late := st.readBy.passed()
+		st.mu.Lock()
+		if late && (!st.recv.done || len(st.recv.ready) > 0) {
+			st.mu.Unlock()
+			return 0, os.ErrDeadlineExceeded
+		}
+		n, err := st.readLocked(p)
+		if n > 0 || err != nil || len(p) == 0 {
+			st.mu.Unlock()
+			return n, err
+		}
+		changed := st.waitLocked()
+		st.mu.Unlock()
+		select {
+		case <-changed:
+		case <-st.readBy.done():
+		}
 	}
-	n, err := st.l.Read(p)
-	if n > 0 {
-		st.s.moved()
-	}
-	if err != nil && err != io.EOF { //nolint:errorlint // link.Stream returns io.EOF itself
-		err = st.fault(err)
-	}
-	return n, err
 }
 
-// Write returns errors as Read does. It returns when the bytes are on their way
-// but for the last packet's worth, not when they have arrived.
-func (st *Stream) Write(p []byte) (n int, err error) {
-	st.mu.Lock()
-	if st.closed || st.fin {
-		st.mu.Unlock()
+func (st *Stream) readLocked(p []byte) (int, error) {
+	d := &st.recv
+	if st.closed {
 		return 0, net.ErrClosed
 	}
+	n := d.give(p)
+	if n > 0 {
+		st.renewLocked()
+		if d.due() {
+			st.s.tell(st)
+		}
+		return n, nil
+	}
+	if d.done {
+		return 0, d.err
+	}
+	return 0, nil
+}
+
+// renewLocked lets the peer go on when the reader keeps up with it: as far as
+// before, or twice as far when the window is what it waits for.
+func (st *Stream) renewLocked() {
+	d := &st.recv
+	if d.done || d.limit-d.read > d.window/2 {
+		return
+	}
+	now := time.Now()
+	if now.Sub(d.renewed) < 4*st.s.rtt() && d.window < st.s.maxWindow {
+		if more := min(d.window, st.s.maxWindow-d.window); st.s.memory.grow(int64(more)) {
+			st.taken += int64(more)
+			d.window += more
+		}
+	}
+	d.renewed = now
+	d.limit = d.read + d.window
+}
+
+// Write returns errors as Read does. It returns when the stream has taken the
+// bytes and most of them have left; they are kept, and sent again if need be,
+// until the peer has them.
+func (st *Stream) Write(p []byte) (n int, err error) {
+	st.mu.Lock()
 	st.writers++
 	st.mu.Unlock()
-	st.s.writers.Add(1)
 	defer func() {
-		st.s.writers.Add(-1)
 		st.mu.Lock()
 		st.writers--
 		st.mu.Unlock()
 	}()
-	st.wmu.Lock() // keeps the pieces of one Write together
+	st.wmu.Lock()
 	defer st.wmu.Unlock()
-	// In pieces, so that the watchdog sees that bytes still move.
-	for piece := range slices.Chunk(p, 64<<10) {
-		st.s.wrote()
-		m, err := st.l.Write(piece)
-		n += m
-		st.s.moved()
-		if err != nil {
-			return n, st.fault(err)
+	for {
+		if st.writeBy.passed() {
+			return n, os.ErrDeadlineExceeded
 		}
+		st.mu.Lock()
+		if err := st.writeErrLocked(); err != nil || len(p) == 0 {
+			st.mu.Unlock()
+			return n, err
+		}
+		if st.send.full() {
+			st.growLocked()
+		}
+		m := min(st.send.space(), len(p))
+		st.send.write(p[:m])
+		n, p = n+m, p[m:]
+		st.used.sent.Add(uint64(m))
+		st.kickLocked()
+		if len(p) == 0 {
+			st.mu.Unlock()
+			st.s.wrote()
+			return n, nil
+		}
+		changed := st.waitLocked()
+		st.mu.Unlock()
+		if m > 0 {
+			st.s.wrote()
+			continue
+		}
+		st.s.blocked.Add(1)
+		select {
+		case <-changed:
+		case <-st.writeBy.done():
+		}
+		st.s.blocked.Add(-1)
 	}
-	return n, nil
+}
+
+func (st *Stream) writeErrLocked() error {
+	switch {
+	case st.send.err != nil && !st.closed:
+		return st.send.err
+	case st.closed, st.send.fin:
+		return net.ErrClosed
+	case st.send.done:
+		return &StreamError{Code: st.send.code, Remote: true}
+	default:
+		return nil
+	}
+}
+
+// growLocked makes room for more bytes under way, as long as there is memory.
+func (st *Stream) growLocked() {
+	step := min(growStep, int(st.s.maxWindow)-st.send.room)
+	if step > 0 && st.s.memory.grow(int64(step)) {
+		st.taken += int64(step)
+		st.send.room += step
+	}
 }
 
 // CloseWrite ends the direction to the peer after what was written; it reads
@@ -90,12 +190,17 @@ func (st *Stream) CloseWrite() error {
 	if st.closed {
 		return net.ErrClosed
 	}
-	if st.fin {
-		return nil
+	st.finLocked()
+	return nil
+}
+
+func (st *Stream) finLocked() {
+	if st.send.fin || st.send.done || st.send.aborted {
+		return
 	}
-	st.fin = true
+	st.send.fin = true
+	st.kickLocked()
 	st.s.wrote()
-	return st.l.CloseWrite()
 }
 
 // Close ends both directions: what was written still arrives, what the peer
@@ -108,15 +213,12 @@ func (st *Stream) Close() error {
 		return nil
 	}
 	st.closed = true
-	switch {
-	case st.writers > 0:
-		st.l.CancelWrite(wire.CodeCanceled)
-	case !st.fin:
-		_ = st.l.CloseWrite() // fails when the peer has canceled it; it is closed all the same
+	if st.writers > 0 {
+		st.abortLocked(wire.CodeCanceled)
+	} else {
+		st.finLocked()
 	}
-	st.l.CancelRead(wire.CodeCanceled)
-	st.s.wrote()
-	st.s.leave(st)
+	st.stopLocked(wire.CodeCanceled)
 	return nil
 }
 
@@ -129,58 +231,160 @@ func (st *Stream) Reset(code wire.Code) {
 		return
 	}
 	st.closed = true
-	st.l.CancelWrite(code)
-	st.l.CancelRead(code)
+	st.abortLocked(code)
+	st.stopLocked(code)
+}
+
+// abortLocked ends the sending direction before its end.
+func (st *Stream) abortLocked(code wire.Code) {
+	d := &st.send
+	if d.done || d.aborted {
+		return
+	}
+	d.aborted, d.code = true, code
+	d.buf, d.next = nil, d.base
+	if st.lane != nil && st.carrier != nil {
+		st.lane.Cancel(code)
+	}
+	st.wakeLocked()
+	st.s.tell(st)
 	st.s.wrote()
-	st.s.leave(st)
+}
+
+// stopLocked ends the receiving direction: nobody reads it any more.
+func (st *Stream) stopLocked(code wire.Code) {
+	st.recv.finish(code, net.ErrClosed)
+	st.recv.ready = nil
+	st.wakeLocked()
+	st.s.tell(st)
+	st.s.wrote()
 }
 
 // SetDeadline implements net.Conn.
 func (st *Stream) SetDeadline(t time.Time) error {
-	return errors.Join(st.l.SetReadDeadline(t), st.l.SetWriteDeadline(t))
+	return errors.Join(st.SetReadDeadline(t), st.SetWriteDeadline(t))
 }
 
 // SetReadDeadline implements net.Conn.
-func (st *Stream) SetReadDeadline(t time.Time) error { return st.l.SetReadDeadline(t) }
+func (st *Stream) SetReadDeadline(t time.Time) error {
+	st.readBy.set(t)
+	return st.moved()
+}
 
 // SetWriteDeadline implements net.Conn.
-func (st *Stream) SetWriteDeadline(t time.Time) error { return st.l.SetWriteDeadline(t) }
+func (st *Stream) SetWriteDeadline(t time.Time) error {
+	st.writeBy.set(t)
+	return st.moved()
+}
+
+// moved makes those who wait for an old deadline look again.
+func (st *Stream) moved() error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.closed {
+		return net.ErrClosed
+	}
+	st.wakeLocked()
+	return nil
+}
 
 // LocalAddr is the session's.
-func (st *Stream) LocalAddr() net.Addr { return st.s.conn.LocalAddr() }
+func (st *Stream) LocalAddr() net.Addr { return st.s.Stats().LocalAddr }
 
 // RemoteAddr is the session's.
-func (st *Stream) RemoteAddr() net.Addr { return st.s.conn.RemoteAddr() }
+func (st *Stream) RemoteAddr() net.Addr { return st.s.Stats().RemoteAddr }
 
-// fault gives an error of the carrier its meaning here.
-func (st *Stream) fault(err error) error {
-	var (
-		reset *link.ResetError
-		ended *link.ConnError
-	)
-	switch {
-	case errors.As(err, &ended):
-		return st.s.fail(err)
-	case st.isClosed():
-		return net.ErrClosed
-	case errors.As(err, &reset):
-		return &StreamError{Code: reset.Code, Remote: reset.Remote}
-	default:
-		return err
+func (st *Stream) waitLocked() <-chan struct{} {
+	if st.changed == nil {
+		st.changed = make(chan struct{})
+	}
+	return st.changed
+}
+
+func (st *Stream) wakeLocked() {
+	if st.changed != nil {
+		close(st.changed)
+		st.changed = nil
 	}
 }
 
-func (st *Stream) isClosed() bool {
+// received takes in a piece of the peer's direction. It reports whether the
+// piece breaks the protocol.
+func (st *Stream) received(f *wire.StreamData) (ok bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.closed
+	st.known = true
+	d := &st.recv
+	if d.done {
+		d.told = false // it may not know
+		st.s.tell(st)
+		return true
+	}
+	fresh, ok := d.take(f.Offset, f.Bytes, f.Fin)
+	if !ok {
+		return false
+	}
+	st.used.received.Add(uint64(fresh))
+	if dup := len(f.Bytes) - fresh; dup > 0 && len(d.early) == 0 {
+		st.s.duplicate.Add(uint64(dup))
+	}
+	if d.whole() {
+		d.finish(wire.CodeOK, io.EOF)
+		d.ended = true
+	}
+	if d.due() {
+		st.s.tell(st)
+	}
+	st.wakeLocked()
+	return true
 }
 
-// byteReader reads a header without taking a byte more than it has.
-type byteReader struct{ io.Reader }
+// aborted takes in that the peer's direction ended before its end.
+func (st *Stream) aborted(code wire.Code) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.known = true
+	st.recv.ready = nil
+	st.recv.finish(wire.CodeOK, &StreamError{Code: code, Remote: true})
+	st.recv.ended, st.recv.told = true, false
+	st.s.tell(st)
+	st.wakeLocked()
+}
 
-func (r byteReader) ReadByte() (byte, error) {
-	var b [1]byte
-	_, err := io.ReadFull(r.Reader, b[:])
-	return b[0], err
+// acked takes in how far the peer has come with our direction.
+func (st *Stream) acked(a *wire.StreamAck) (ok bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.known = true
+	if st.send.done {
+		return true
+	}
+	if a.Done {
+		st.send.code = a.Code
+		var err error
+		if !st.send.fin || a.Code != wire.CodeOK {
+			err = &StreamError{Code: a.Code, Remote: true}
+		}
+		st.send.end(err)
+		if st.lane != nil && a.Code != wire.CodeOK {
+			st.lane.Cancel(a.Code)
+		}
+		st.s.tell(st) // it may be finished
+	} else if !st.send.aborted && !st.send.acked(a.Received, a.Limit) {
+		return false
+	}
+	st.kickLocked()
+	st.wakeLocked()
+	return true
+}
+
+// fail ends both directions with the session.
+func (st *Stream) fail(err error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.recv.finish(wire.CodeOK, err)
+	if !st.send.done {
+		st.send.end(err)
+	}
+	st.wakeLocked()
 }

@@ -22,6 +22,8 @@ type ConnError struct {
 	Text string
 	// Remote is true when the peer ended it.
 	Remote bool
+	// Application is true when a side ended it with Close, and not the carrier itself.
+	Application bool
 	// Untrusted is true when TLS failed: one side refused the other's certificate.
 	Untrusted bool
 }
@@ -53,7 +55,7 @@ func connError(err error) error {
 	)
 	switch {
 	case errors.As(err, &app):
-		return &ConnError{Code: wire.Code(app.ErrorCode), Text: app.ErrorMessage, Remote: app.Remote}
+		return &ConnError{Code: wire.Code(app.ErrorCode), Text: app.ErrorMessage, Remote: app.Remote, Application: true}
 	case errors.As(err, &idle), errors.As(err, &handshake):
 		return &ConnError{Code: wire.CodeOffline, Text: err.Error()}
 	case errors.As(err, &reset):

@@ -40,6 +40,7 @@ type Net struct {
 	router router
 	cloud  *net.UDPAddr
 	cfg    tunnel.ListenConfig
+	cables sync.WaitGroup // that still have packets on their way
 
 	mu       sync.Mutex // guards the following fields
 	listener *tunnel.Listener
@@ -53,6 +54,7 @@ func New(tb testing.TB, opt Options) *Net {
 		tb: tb, rtt: opt.RTT, ca: newAuthority(tb),
 		cloud: &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1).To4(), Port: 7443},
 	}
+	tb.Cleanup(n.cables.Wait)
 	n.router.bad = make(map[string]bool)
 	n.router.random = rand.New(rand.NewPCG(opt.Seed, 1))
 	n.router.loss, n.router.burst = opt.Loss, opt.Burst
@@ -165,7 +167,7 @@ func (n *Net) endpoint(addr *net.UDPAddr) *endpoint {
 	c := simnet.NewBlockingSimConn(addr, l)
 	n.router.AddNode(addr, l)
 	l.Start()
-	return &endpoint{SimConn: c, link: l, router: &n.router}
+	return &endpoint{SimConn: c, link: l, router: &n.router, cables: &n.cables}
 }
 
 // endpoint is a socket whose end is also the end of its cable.
@@ -173,6 +175,7 @@ type endpoint struct {
 	*simnet.SimConn
 	link   *simnet.SimulatedLink
 	router *router
+	cables *sync.WaitGroup
 	once   sync.Once
 }
 
@@ -181,7 +184,10 @@ func (e *endpoint) Close() (err error) {
 	e.once.Do(func() {
 		e.router.RemoveNode(e.LocalAddr())
 		err = e.SimConn.Close()
-		_ = e.link.Close() // never fails
+		e.cables.Go(func() {
+			Pass(e.link.Latency) // what is on its way still arrives
+			_ = e.link.Close()   // never fails
+		})
 	})
 	return err
 }

@@ -36,6 +36,11 @@ const (
 	CodeGoingAway Code = 12
 	// CodeVersion refuses a session because the versions have nothing in common.
 	CodeVersion Code = 13
+	// CodeUnknownSession refuses a carrier for a session that has ended or was never
+	// here; begin a new one.
+	CodeUnknownSession Code = 14
+	// CodeNextCarrier ends a carrier, and not its session, which goes on over another.
+	CodeNextCarrier Code = 15
 )
 
 type codeInfo struct {
@@ -60,6 +65,9 @@ func (c Code) info() (codeInfo, bool) {
 		CodeRevoked:     {"identity was revoked", 403},
 		CodeGoingAway:   {"peer is shutting down", 503},
 		CodeVersion:     {"no protocol version in common", 505},
+
+		CodeUnknownSession: {"session is not known here", 503},
+		CodeNextCarrier:    {"the session goes on over another carrier", 503},
 	}[c]
 	return i, ok
 }

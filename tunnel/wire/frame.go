@@ -59,6 +59,18 @@ func newFrame(t Type) Frame { //nolint:ireturn // a decoder's result is an inter
 		return &Exit{}
 	case typeError:
 		return &Error{}
+	case typeStreamOpen:
+		return &StreamOpen{}
+	case typeStreamData:
+		return &StreamData{}
+	case typeStreamAck:
+		return &StreamAck{}
+	case typeStreamAbort:
+		return &StreamAbort{}
+	case typeResume:
+		return &Resume{}
+	case typeGoAway:
+		return &GoAway{}
 	}
 	return nil
 }

@@ -2,7 +2,8 @@ package wire
 
 const typeHello Type = 1
 
-// Hello is the first frame of a session, sent by the edge on its control stream.
+// Hello is the first frame of a carrier, sent by the edge on its control lane. When
+// a session goes on, Resume follows.
 type Hello struct {
 	// Versions are the protocol versions that the edge speaks, highest first.
 	Versions []uint64
@@ -21,6 +22,12 @@ type Hello struct {
 	Features []string
 	// Labels are what the operator wants on the Node, each "key=value".
 	Labels []string
+	// Session is the session that goes on, from its Welcome; zero begins a new one.
+	Session [16]byte
+	// Carrier counts the carriers of a session, from 1: of two, the later is in use.
+	Carrier uint64
+	// MaxStreams is how many streams the cloud may have open at once.
+	MaxStreams uint64
 }
 
 // Type implements Frame.
@@ -38,7 +45,10 @@ func (f *Hello) appendPayload(b []byte) []byte {
 	b = appendBytes(b, f.Arch)
 	b = appendBytes(b, f.Hostname)
 	b = appendStrings(b, f.Features)
-	return appendStrings(b, f.Labels)
+	b = appendStrings(b, f.Labels)
+	b = append(b, f.Session[:]...)
+	b = appendUint(b, f.Carrier)
+	return appendUint(b, f.MaxStreams)
 }
 
 func (f *Hello) parsePayload(d *decoder) {
@@ -53,4 +63,7 @@ func (f *Hello) parsePayload(d *decoder) {
 	f.Hostname = d.string()
 	f.Features = d.strings()
 	f.Labels = d.strings()
+	d.raw(f.Session[:])
+	f.Carrier = d.uint()
+	f.MaxStreams = d.uint()
 }

@@ -13,6 +13,12 @@ type Welcome struct {
 	UnixMilli uint64
 	// Features are those of the Hello that the cloud will use.
 	Features []string
+	// Session names the session, for its next carriers.
+	Session [16]byte
+	// GraceMilli is how long the cloud keeps a session without a carrier, in ms.
+	GraceMilli uint64
+	// MaxStreams is how many streams the edge may have open at once.
+	MaxStreams uint64
 }
 
 // Type implements Frame.
@@ -22,7 +28,10 @@ func (f *Welcome) appendPayload(b []byte) []byte {
 	b = appendUint(b, f.Version)
 	b = appendBytes(b, f.Replica)
 	b = appendUint(b, f.UnixMilli)
-	return appendStrings(b, f.Features)
+	b = appendStrings(b, f.Features)
+	b = append(b, f.Session[:]...)
+	b = appendUint(b, f.GraceMilli)
+	return appendUint(b, f.MaxStreams)
 }
 
 func (f *Welcome) parsePayload(d *decoder) {
@@ -30,4 +39,7 @@ func (f *Welcome) parsePayload(d *decoder) {
 	f.Replica = d.string()
 	f.UnixMilli = d.uint()
 	f.Features = d.strings()
+	d.raw(f.Session[:])
+	f.GraceMilli = d.uint()
+	f.MaxStreams = d.uint()
 }

@@ -1,0 +1,335 @@
+package tunnel
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/skerry-io/skerry/tunnel/link"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+const (
+	// maxLaneFrame bounds what a peer can make us hold of one frame.
+	maxLaneFrame = 64 << 10
+	// maxReplies bounds what waits to be said about streams that are gone.
+	maxReplies = 4096
+	// laneBuffer is what is read ahead of a lane. Chunks are read past it.
+	laneBuffer = 512
+)
+
+// carrier is one connection below a session.
+type carrier struct {
+	conn    link.Conn
+	seq     uint64
+	control link.Lane    // what this side says of streams, and greetings
+	inbox   *wire.Reader // the peer's control lane
+	release func()       // called when nothing of the carrier runs any more
+
+	ctx    context.Context // ends when the carrier is given up
+	cancel context.CancelFunc
+	gone   chan struct{} // closed then, too
+	wg     sync.WaitGroup
+
+	asking atomic.Bool   // the watchdog knows that an answer is due
+	asked  chan struct{} // rung when something was written
+}
+
+func newCarrier(ctx context.Context, conn link.Conn, control link.Lane, inbox *wire.Reader, seq uint64, release func()) *carrier {
+	c := &carrier{conn: conn, control: control, inbox: inbox, seq: seq, release: release}
+	c.gone, c.asked = make(chan struct{}), make(chan struct{}, 1)
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	return c
+}
+
+// drop closes a carrier that no session uses.
+func (c *carrier) drop(code wire.Code, text string) {
+	c.cancel()
+	c.conn.Close(code, text)
+	c.release()
+}
+
+// fail ends a carrier that does not do what it must. Its watch notices.
+func (c *carrier) fail(err error) {
+	var ended *link.ConnError
+	if !errors.As(err, &ended) && !closed(c.gone) {
+		c.conn.Close(wire.CodeInternal, err.Error())
+	}
+}
+
+// use makes c the session's carrier. at is what the peer said of its streams; the
+// caller holds s.attach. The carrier before it must be detached. It fails when
+// the session is ending.
+func (s *Session) use(c *carrier, at *wire.Resume) bool {
+	known := make(map[uint64]*wire.StreamAck)
+	if at != nil {
+		for i := range at.Streams {
+			known[at.Streams[i].ID] = &at.Streams[i]
+		}
+	}
+	s.mu.Lock()
+	streams := s.streams.all()
+	s.mu.Unlock()
+	for _, st := range streams {
+		if !st.rewind(known[st.id]) {
+			s.end(protocolError("stream %d: more was acknowledged than was written", st.id))
+			return false
+		}
+		delete(known, st.id)
+		s.tell(st)
+	}
+	s.mu.Lock()
+	for id := range known {
+		if s.streams.seen(id) && s.streams.streams[id] == nil {
+			s.replies = append(s.replies, wire.StreamAck{ID: id, Done: true})
+		}
+	}
+	if s.ending {
+		s.mu.Unlock()
+		return false
+	}
+	s.links++
+	s.current.Store(c)
+	s.setStateLocked(true)
+	s.ringLocked()
+	s.wg.Add(1)
+	streams = s.streams.all()
+	s.mu.Unlock()
+	c.wg.Go(func() { s.talk(c) })
+	c.wg.Go(func() { s.listen(c) })
+	c.wg.Go(func() { s.watch(c) })
+	go func() {
+		c.wg.Wait()
+		c.release()
+		s.wg.Done()
+	}()
+	for _, st := range streams {
+		st.kick()
+	}
+	return true
+}
+
+// detach gives c up, if it is the session's carrier, and tells the peer why.
+func (s *Session) detach(c *carrier, code wire.Code, text string) {
+	if c == nil {
+		return
+	}
+	s.mu.Lock()
+	if s.current.Load() != c {
+		s.mu.Unlock()
+		return
+	}
+	s.current.Store(nil)
+	s.past = add(s.past, c.conn.Stats())
+	s.local, s.remote = c.conn.LocalAddr(), c.conn.RemoteAddr()
+	close(c.gone)
+	s.setStateLocked(false)
+	if !s.edge && !s.ending {
+		s.state.expire = time.AfterFunc(s.grace, func() {
+			s.end(&SessionError{Code: wire.CodeOffline, Text: "no carrier for " + s.grace.String()})
+		})
+	}
+	s.mu.Unlock()
+	c.conn.Close(code, text)
+	c.cancel()
+}
+
+func (s *Session) setStateLocked(ok bool) {
+	if s.state.expire != nil {
+		s.state.expire.Stop()
+		s.state.expire = nil
+	}
+	if s.state.ok == ok {
+		return
+	}
+	s.state.ok, s.state.since = ok, time.Now()
+	close(s.state.changed)
+	s.state.changed = make(chan struct{})
+}
+
+// talk tells the peer about streams, the newest state of each.
+func (s *Session) talk(c *carrier) {
+	var buf []byte
+	for {
+		select {
+		case <-s.ring:
+		case <-c.gone:
+			s.mu.Lock()
+			s.ringLocked() // what it was rung for is the next carrier's
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Lock()
+		news, replies := s.news, s.replies
+		s.news, s.replies = make(map[*Stream]struct{}), nil
+		s.mu.Unlock()
+		buf = buf[:0]
+		for i := range replies {
+			buf = wire.Append(buf, &replies[i])
+		}
+		var finished []*Stream
+		for st := range news {
+			var last bool
+			if buf, last = st.news(buf); last {
+				finished = append(finished, st)
+			}
+		}
+		if len(buf) > 0 {
+			s.wrote()
+			if _, err := c.control.Write(buf); err != nil {
+				c.fail(err)
+				<-c.gone
+				continue
+			}
+		}
+		for _, st := range finished {
+			s.forget(st)
+		}
+		if cap(buf) > 4<<10 {
+			buf = nil
+		}
+	}
+}
+
+// listen takes in the lanes that the peer opens, in a tight loop because quic-go's
+// own queue is short. The peer's limit on lanes bounds its goroutines.
+func (s *Session) listen(c *carrier) {
+	c.wg.Go(func() { s.read(c, c.inbox) })
+	for {
+		lane, err := c.conn.AcceptLane(c.ctx)
+		if err != nil {
+			return // the carrier has ended, as its watch notices
+		}
+		c.wg.Go(func() { s.read(c, newLaneReader(lane)) })
+	}
+}
+
+func newLaneReader(r io.Reader) *wire.Reader {
+	return wire.NewReader(bufio.NewReaderSize(r, laneBuffer), maxLaneFrame)
+}
+
+// read takes in the frames of one lane until it ends.
+func (s *Session) read(c *carrier, frames *wire.Reader) {
+	for {
+		f, err := frames.Next()
+		switch {
+		case err == nil:
+			s.moved()
+			if fault := s.handle(f); fault != nil {
+				s.end(fault)
+				return
+			}
+		case errors.Is(err, wire.ErrMalformed), errors.Is(err, wire.ErrTooLarge):
+			s.end(protocolError("%s", err.Error()))
+			return
+		default:
+			return // the lane's end, or the carrier's
+		}
+	}
+}
+
+// handle takes in one frame. Frames that belong elsewhere are skipped as those
+// that are not known.
+func (s *Session) handle(f wire.Frame) *SessionError {
+	switch f := f.(type) {
+	case *wire.StreamOpen:
+		return s.opened(f)
+	case *wire.StreamData:
+		if st := s.stream(f.ID); st != nil && !st.received(f) {
+			return protocolError("stream %d: data that it has no room for", f.ID)
+		}
+	case *wire.StreamAck:
+		if st := s.stream(f.ID); st != nil && !st.acked(f) {
+			return protocolError("stream %d: more was acknowledged than was written", f.ID)
+		}
+	case *wire.StreamAbort:
+		return s.abortStream(f)
+	}
+	return nil
+}
+
+// stream finds a stream. About one that is gone the peer is told so.
+func (s *Session) stream(id uint64) *Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.streams.streams[id]
+	if st == nil && s.streams.seen(id) {
+		s.replyLocked(id)
+	}
+	return st
+}
+
+func (s *Session) replyLocked(id uint64) {
+	if n := len(s.replies); n < maxReplies && (n == 0 || s.replies[n-1].ID != id) {
+		s.replies = append(s.replies, wire.StreamAck{ID: id, Done: true})
+	}
+	s.ringLocked()
+}
+
+// opened takes in a stream of the peer.
+func (s *Session) opened(f *wire.StreamOpen) *SessionError {
+	st := s.newStream(f.Kind, true)
+	st.id, st.known = f.ID, true
+	st.send.limit = f.Limit
+	room := s.memory.take(streamBytes)
+	s.mu.Lock()
+	seen := s.streams.seen(f.ID)
+	var fault *SessionError
+	switch {
+	case s.streams.mine(f.ID), f.ID == 0:
+		fault = protocolError("stream %d is not the peer's to open", f.ID)
+	case seen && s.streams.streams[f.ID] == nil:
+		s.replyLocked(f.ID)
+	case !seen && (!s.streams.see(f.ID) || int(s.peerOpened.Load()) > 2*s.maxStreams+defaultStreams):
+		fault = protocolError("too many streams")
+	case !seen:
+		s.streams.streams[f.ID] = st
+		s.peerOpened.Add(1)
+	}
+	s.mu.Unlock()
+	if fault != nil || seen {
+		if room {
+			s.memory.give(streamBytes)
+		}
+		return fault
+	}
+	if !room {
+		st.mu.Lock()
+		st.taken = -streamBytes // forget gives nothing back
+		st.mu.Unlock()
+	}
+	if !room || int(s.peerOpened.Load()) > s.maxStreams {
+		st.Reset(wire.CodeTooMany)
+		return nil
+	}
+	select {
+	case s.incoming <- st:
+	default:
+		st.Reset(wire.CodeTooMany)
+	}
+	return nil
+}
+
+// abortStream takes in that the peer gave up a direction, perhaps of a stream that
+// this side never saw.
+func (s *Session) abortStream(f *wire.StreamAbort) *SessionError {
+	s.mu.Lock()
+	st := s.streams.streams[f.ID]
+	ok := true
+	if st == nil {
+		ok = s.streams.mine(f.ID) || s.streams.see(f.ID)
+		s.replyLocked(f.ID)
+	}
+	s.mu.Unlock()
+	if !ok {
+		return protocolError("too many streams")
+	}
+	if st != nil {
+		st.aborted(f.Code)
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/skerry-io/skerry/tunnel/link"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+const (
+	// nextAddress is when the next of several addresses is tried beside the first.
+	nextAddress = 250 * time.Millisecond
+	// nextAttempt is when a handshake that got no answer is begun anew beside the
+	// old one. quic-go's own repeats get further and further apart; after an outage
+	// nothing moves before the next one, so their distance is what users wait.
+	nextAttempt = 2 * time.Second
+	// maxAddresses bounds what a DNS answer can make us try.
+	maxAddresses = 8
+)
+
+func resolve(ctx context.Context, address string) ([]net.Addr, error) {
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	port, err := net.DefaultResolver.LookupPort(ctx, "udp", service)
+	if err != nil {
+		return nil, err
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	addrs := make([]net.Addr, 0, maxAddresses)
+	for _, ip := range ips[:min(len(ips), maxAddresses)] {
+		// Unmapped, because a socket without IPv6 takes IPv4 addresses only as such.
+		addrs = append(addrs, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip.Unmap(), uint16(port))))
+	}
+	if len(addrs) == 0 {
+		return nil, fmt.Errorf("%s has no address", host)
+	}
+	return addrs, nil
+}
+
+type attempt struct {
+	conn link.Conn
+	err  error
+}
+
+// race dials the addresses one after the other and again, each attempt beside
+// those that still wait, and gives the first connection. nudge begins the next
+// attempt at once. An answer that says no ends it: to ask again is the caller's
+// decision.
+func race(ctx context.Context, addrs []net.Addr, nudge <-chan struct{}, dial func(context.Context, net.Addr) (link.Conn, error)) (link.Conn, error) { //nolint:ireturn // whichever carrier wins
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	results := make(chan attempt)
+	defer wg.Wait()
+	defer cancel()
+
+	start := time.NewTimer(0)
+	defer start.Stop()
+	var last error
+	for i := 0; ; {
+		select {
+		case <-nudge:
+			start.Reset(0)
+		case <-start.C:
+			addr := addrs[i%len(addrs)]
+			wg.Go(func() {
+				conn, err := dial(ctx, addr)
+				select {
+				case results <- attempt{conn, err}:
+				case <-ctx.Done():
+					if conn != nil {
+						conn.Close(wire.CodeCanceled, "another attempt was faster")
+					}
+				}
+			})
+			i++
+			wait := nextAddress
+			if i >= len(addrs) {
+				wait = nextAttempt*3/4 + rand.N(nextAttempt/2)
+			}
+			start.Reset(wait)
+		case r := <-results:
+			if r.err == nil {
+				return r.conn, nil
+			}
+			last = r.err
+			var no *link.ConnError
+			if errors.As(r.err, &no) && (no.Remote || no.Untrusted) {
+				return nil, r.err
+			}
+		case <-ctx.Done():
+			if last != nil {
+				return nil, fmt.Errorf("%w; last attempt: %s", ctx.Err(), last.Error())
+			}
+			return nil, fmt.Errorf("no answer: %w", ctx.Err())
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package tunnel
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// retryPause is the mean time between attempts to replace a carrier that failed
+// at once.
+const retryPause = time.Second
+
+// replace looks for another carrier, if nobody does already; only an edge can.
+func (s *Session) replace() {
+	if !s.edge {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dialing != nil || s.ending {
+		return
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	s.dialing = cancel
+	s.wg.Go(func() {
+		s.redial(ctx)
+		cancel()
+		s.mu.Lock()
+		s.dialing = nil
+		s.mu.Unlock()
+		if s.current.Load() == nil {
+			s.replace() // it was lost just when the search was called off
+		}
+	})
+}
+
+// keep calls the search off: the carrier there is has answered.
+func (s *Session) keep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dialing != nil && s.state.ok {
+		s.dialing()
+	}
+}
+
+// redial dials until a carrier is there, ctx ends, or the session does.
+func (s *Session) redial(ctx context.Context) {
+	for ctx.Err() == nil {
+		if s.expired() {
+			s.end(&SessionError{Code: wire.CodeOffline, Text: "no carrier for " + s.grace.String()})
+			return
+		}
+		err := s.again(ctx)
+		if err == nil {
+			return
+		}
+		if e, ok := errors.AsType[*SessionError](err); ok && e.final() {
+			s.end(e)
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		s.log.Debug("no other carrier", "err", err)
+		select {
+		case <-time.After(retryPause/2 + rand.N(retryPause)):
+		case <-s.nudge:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// expired reports that the session was without a carrier for all of its grace.
+func (s *Session) expired() bool {
+	ok, since := s.Attached()
+	return !ok && time.Since(since) >= s.grace
+}
+
+// again dials one carrier and moves the session over to it.
+func (s *Session) again(ctx context.Context) error {
+	wait := dialTimeout // then names are resolved again
+	if ok, since := s.Attached(); !ok {
+		wait = min(wait, s.grace-time.Since(since))
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	hello := s.hello
+	hello.Session = s.id
+	c, g, err := s.dial(ctx, hello)
+	if err != nil {
+		return err
+	}
+	s.attach.Lock()
+	defer s.attach.Unlock()
+	old := s.current.Load()
+	s.detach(old, wire.CodeNextCarrier, "another carrier took over")
+	if !s.use(c, g.resume) {
+		c.drop(wire.CodeGoingAway, "the session has ended")
+		return errSessionEnded
+	}
+	s.log.Info("session goes on", "link", c.conn.Kind(), "remote", c.conn.RemoteAddr().String(), "carrier", c.seq)
+	return nil
+}
+
+// positions is what this side has of all streams, for a Resume.
+func (s *Session) positions() *wire.Resume {
+	s.mu.Lock()
+	streams := s.streams.all()
+	s.mu.Unlock()
+	r := &wire.Resume{Streams: make([]wire.StreamAck, 0, len(streams))}
+	for _, st := range streams {
+		r.Streams = append(r.Streams, st.position())
+	}
+	return r
+}

@@ -1,0 +1,116 @@
+package tunnel
+
+import "github.com/skerry-io/skerry/tunnel/wire"
+
+const (
+	// maxUnsent is how much of what was written may wait for its first departure:
+	// more would only make the delay longer.
+	maxUnsent = 64 << 10
+	// growStep is how much room a busy direction takes at once.
+	growStep = 64 << 10
+)
+
+// sender is the sending direction of a stream. The stream's mutex guards it.
+type sender struct {
+	buf  []byte // from base on: not acknowledged, or not sent
+	base uint64 // offset of buf[0]
+	next uint64 // what the present carrier sends next
+	top  uint64 // what was sent by any carrier
+	// limit is how far the peer lets us go.
+	limit uint64
+	// room is how much buf may hold.
+	room int
+
+	fin     bool // nothing more will be written
+	finSent bool // on the present carrier
+	aborted bool // ends before its end, with code
+	told    bool // abort was sent on the present carrier
+	code    wire.Code
+	done    bool  // the peer needs nothing more
+	err     error // why writes fail, once done or aborted
+}
+
+// space is how many bytes a write may add now.
+func (d *sender) space() int {
+	unsent := int(d.base + uint64(len(d.buf)) - d.next)
+	return max(min(d.room-len(d.buf), maxUnsent-unsent), 0)
+}
+
+// full reports that more room would let a write go on.
+func (d *sender) full() bool { return len(d.buf) >= d.room }
+
+func (d *sender) write(p []byte) {
+	d.buf = append(d.buf, p...)
+}
+
+// chunk gives what to send next, if there is anything; the bytes are valid until
+// the mutex is released.
+func (d *sender) chunk() (c wire.StreamData, ok bool) {
+	if d.done || d.aborted {
+		return c, false
+	}
+	end := d.base + uint64(len(d.buf))
+	n := min(end, d.limit) - min(d.next, d.limit)
+	n = min(n, wire.MaxChunk)
+	c.Offset = d.next
+	c.Bytes = d.buf[d.next-d.base:][:n]
+	c.Fin = d.fin && d.next+n == end
+	if n == 0 && (!c.Fin || d.finSent) {
+		return c, false
+	}
+	d.next += n
+	d.finSent = d.finSent || c.Fin
+	return c, true
+}
+
+// sent notes that bytes up to end have left, and gives how many of them for the
+// second time.
+func (d *sender) sent(offset uint64, n int) (again int) {
+	end := offset + uint64(n)
+	again = int(min(d.top, end) - min(offset, d.top))
+	d.top = max(d.top, end)
+	return again
+}
+
+// acked takes in what the peer says. It fails when the peer acknowledges what
+// was never written.
+func (d *sender) acked(received, limit uint64) bool {
+	if received > d.base+uint64(len(d.buf)) {
+		return false
+	}
+	d.limit = max(d.limit, limit)
+	if received > d.base {
+		d.buf = d.buf[received-d.base:]
+		d.base = received
+		d.next = max(d.next, received)
+		if len(d.buf) == 0 {
+			d.buf = nil
+		}
+	}
+	return true
+}
+
+// rewind begins again on another carrier, from what the peer has.
+func (d *sender) rewind() {
+	d.next = d.base
+	d.finSent, d.told = false, false
+}
+
+// end drops everything: nothing more will be sent.
+func (d *sender) end(err error) {
+	d.done = true
+	if d.err == nil {
+		d.err = err
+	}
+	d.buf = nil
+	d.next = d.base
+}
+
+// pending reports whether there is something to send now.
+func (d *sender) pending() bool {
+	if d.done || d.aborted {
+		return false
+	}
+	end := d.base + uint64(len(d.buf))
+	return min(end, d.limit) > d.next || d.fin && !d.finSent && d.next == end
+}

@@ -1,0 +1,91 @@
+package tunnel
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/skerry-io/skerry/tunnel/link"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// watch finds out when a carrier is dead, and returns when it has been given up.
+// An edge looks for another carrier as soon as it has doubts, and keeps the old
+// one until then: it may only have been slow.
+func (s *Session) watch(c *carrier) {
+	l := newLiveness(s.edge, time.Now(), c.conn.Stats().Received)
+	timer := time.NewTimer(idlePoll)
+	defer timer.Stop()
+	remote := c.conn.RemoteAddr().String()
+	doubt := false
+	for {
+		o := s.observe(c)
+		v := l.step(time.Now(), o)
+		c.asking.Store(l.asking)
+		if now := c.conn.RemoteAddr().String(); now != remote {
+			remote = now
+			s.migrations.Add(1)
+		}
+		if v.doubt != doubt {
+			if doubt = v.doubt; doubt {
+				s.log.Debug("no answer; looking for another carrier", "silent", v.silent, "rtt", o.rtt)
+				s.replace()
+			} else {
+				s.keep()
+			}
+		}
+		switch {
+		case v.dead:
+			s.log.Info("path is dead", "silent", v.silent, "rtt", o.rtt)
+			s.lost(c, fmt.Sprintf("nothing received for %s", v.silent.Round(time.Millisecond)))
+			return
+		case v.heartbeat:
+			_ = c.conn.Ping() // fails when the carrier has ended, which is noticed below
+		case !l.asking && s.written.Load():
+			continue // written between observe and Store, when nobody had to ring
+		}
+		timer.Reset(v.next)
+		select {
+		case <-c.conn.Done():
+			s.ended(c)
+			return
+		case <-c.gone:
+			return
+		case <-c.asked:
+		case <-timer.C:
+		}
+	}
+}
+
+func (s *Session) observe(c *carrier) observation {
+	stats := c.conn.Stats()
+	return observation{
+		received: stats.Received,
+		wrote:    s.written.Swap(false),
+		rtt:      stats.RTT,
+		busy:     s.peerOpened.Load() > 0 || s.blocked.Load() > 0,
+		quiet:    time.Since(s.since) - time.Duration(s.lastMoved.Load()),
+	}
+}
+
+// ended is called when a carrier has ended by itself, and says whether the
+// session ends with it: only when a side wanted that.
+func (s *Session) ended(c *carrier) {
+	if closed(c.gone) {
+		return
+	}
+	err := c.conn.Err()
+	var e *link.ConnError
+	if errors.As(err, &e) && e.Remote && e.Application && e.Code != wire.CodeNextCarrier {
+		s.end(newSessionError(e))
+		return
+	}
+	s.log.Info("carrier ended", "err", err)
+	s.lost(c, "the carrier ended")
+}
+
+// lost gives a carrier up; an edge looks for another.
+func (s *Session) lost(c *carrier, text string) {
+	s.detach(c, wire.CodeNextCarrier, text)
+	s.replace()
+}
