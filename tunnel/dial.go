@@ -174,7 +174,7 @@ func (d *dialer) carrier(ctx context.Context, hello wire.Hello) (*carrier, *gree
 	hello.Carrier = d.seq.Add(1)
 	c, g, err := d.greet(ctx, conn, &hello)
 	if err != nil {
-		code := wire.CodeCanceled
+		code := abandoned(&hello)
 		if refused, ok := errors.AsType[*SessionError](err); ok && !refused.Remote {
 			code = refused.Code
 		}
@@ -184,6 +184,14 @@ func (d *dialer) carrier(ctx context.Context, hello wire.Hello) (*carrier, *gree
 	}
 	c.release = release
 	return c, g, nil
+}
+
+// abandoned is the code that gives a carrier up which the cloud may already use.
+func abandoned(hello *wire.Hello) wire.Code {
+	if hello.Session != ([16]byte{}) {
+		return wire.CodeNextCarrier
+	}
+	return wire.CodeCanceled
 }
 
 // resolve finds the proxy's addresses. Those known from before do, when a name
@@ -210,7 +218,7 @@ func (d *dialer) greet(ctx context.Context, conn link.Conn, hello *wire.Hello) (
 	defer cancel()
 	// In TLS 1.3 the client is done before the server has looked at its
 	// certificate, so a refused certificate shows here, too.
-	stop := context.AfterFunc(ctx, func() { conn.Close(wire.CodeCanceled, "no welcome in time") })
+	stop := context.AfterFunc(ctx, func() { conn.Close(abandoned(hello), "no welcome in time") })
 	defer stop()
 	fail := func(what string, err error) error {
 		if ctx.Err() != nil {

@@ -1,0 +1,148 @@
+package tunnel_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/skerry-io/skerry/tunnel"
+	"github.com/skerry-io/skerry/tunnel/tunneltest"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// shell is a stream with somebody who types at one end and a machine that says it
+// back at the other.
+func shell(t *testing.T, cloud, edge *tunnel.Session) (say func() string) {
+	t.Helper()
+	st, err := cloud.Open(t.Context(), wire.KindExec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(st)
+	far := accept(t, edge)
+	go func() {
+		io.Copy(far, far)
+		far.CloseWrite()
+	}()
+	n := 0
+	return func() string {
+		n++
+		line := fmt.Sprintf("line %d\n", n)
+		if _, err := io.WriteString(st, line); err != nil {
+			return err.Error()
+		}
+		got, err := lines.ReadString('\n')
+		switch {
+		case err != nil:
+			return err.Error()
+		case got != line:
+			return fmt.Sprintf("%q instead of %q", got, line)
+		}
+		return ""
+	}
+}
+
+// A terminal lives through outages of any length below the grace time, and goes
+// on soon after: at the next attempt, which comes each 2 s (1.5 to 2.5), and
+// three round trips: handshake, greeting, the bytes.
+func TestOutage(t *testing.T) {
+	for _, outage := range []time.Duration{time.Second, 10 * time.Second, 60 * time.Second, 300 * time.Second, 590 * time.Second} {
+		t.Run(outage.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+				cloud, edge := n.Pair("edge-1")
+				say := shell(t, cloud, edge)
+				if fault := say(); fault != "" {
+					t.Fatal(fault)
+				}
+				n.Outage(true)
+				var mended time.Time
+				go func() {
+					tunneltest.Pass(outage)
+					mended = time.Now()
+					n.Outage(false)
+				}()
+				if fault := say(); fault != "" {
+					t.Fatal(fault)
+				}
+				if got, most := time.Since(mended), 2500*time.Millisecond+3*rtt; got > most {
+					t.Errorf("%v after the network was back, want at most %v", got, most)
+				}
+				if got := edge.Stats(); got.Resumes == 0 && outage > 5*time.Second || edge.Err() != nil {
+					t.Errorf("%d resumes, %v", got.Resumes, edge.Err())
+				}
+			})
+		})
+	}
+}
+
+func TestGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt, Listen: func(c *tunnel.ListenConfig) { c.Grace = time.Minute }})
+		cloud, edge := n.Pair("edge-1")
+		st, err := cloud.Open(t.Context(), wire.KindExec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		far := accept(t, edge)
+		idle(t, nil, nil)
+		n.Outage(true)
+		edge.Check()
+		detached(edge)
+		start := time.Now()
+		_, err = far.Read(make([]byte, 1))
+		wantSessionError(t, err, wire.CodeOffline, false)
+		if got := time.Since(start); got < time.Minute || got > time.Minute+2*time.Second {
+			t.Errorf("the edge waited %v for a carrier, want the cloud's 1m", got)
+		}
+		_, err = st.Read(make([]byte, 1))
+		wantSessionError(t, err, wire.CodeOffline, false)
+		if _, err := edge.Open(t.Context(), wire.KindReport); err == nil {
+			t.Error("a session that has ended opens streams")
+		}
+	})
+}
+
+// The carrier is replaced while it is only slow: what arrives late by the old one
+// does no harm, and the session stays with one of them.
+func TestSlowCarrier(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		cloud, edge := n.Pair("edge-1")
+		say := shell(t, cloud, edge)
+		for i := range 20 {
+			n.Outage(true)
+			tunneltest.Pass(time.Duration(i) * 200 * time.Millisecond)
+			n.Outage(false)
+			if fault := say(); fault != "" {
+				t.Fatal(fault)
+			}
+		}
+		if edge.Err() != nil || cloud.Err() != nil {
+			t.Error(edge.Err(), cloud.Err())
+		}
+	})
+}
+
+// Nobody else's session can be taken over, whatever is said in Hello.
+func TestForeignSessionIsNotResumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		cloud, edge := n.Pair("edge-1")
+		c := hostile(t, n) // its certificate is another edge's
+		send(t, c, wire.Append(wire.Append(nil, &wire.Hello{
+			Versions: []uint64{wire.Version}, Session: edge.Welcome().Session, Carrier: 9,
+		}), &wire.Resume{}))
+		<-c.Done()
+		tunneltest.Pass(time.Second)
+		if fault := shell(t, cloud, edge)(); fault != "" {
+			t.Error(fault)
+		}
+		if got := cloud.Stats().Links; got != 1 {
+			t.Errorf("the session has had %d carriers", got)
+		}
+	})
+}
