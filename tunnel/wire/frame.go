@@ -71,6 +71,12 @@ func newFrame(t Type) Frame { //nolint:ireturn // a decoder's result is an inter
 		return &Resume{}
 	case typeGoAway:
 		return &GoAway{}
+	case typePing:
+		return &Ping{}
+	case typePong:
+		return &Pong{}
+	case typeGoodbye:
+		return &Goodbye{}
 	}
 	return nil
 }

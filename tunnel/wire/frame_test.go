@@ -54,6 +54,9 @@ func golden() []struct {
 		{"stream abort", &StreamAbort{ID: 3, Code: CodeCanceled}, "134002" + "03" + "09"},
 		{"resume", &Resume{Streams: []StreamAck{{ID: 3}, {ID: 4, Received: 2}}}, "14400b" + "02" + "0300000000" + "0402000000"},
 		{"go away", &GoAway{Milliseconds: 9, Text: "no"}, "154004" + "09" + "026e6f"},
+		{"ping", &Ping{}, "184000"},
+		{"pong", &Pong{}, "194000"},
+		{"goodbye", &Goodbye{Code: CodeGoingAway, Text: "bye"}, "1a4005" + "0c" + "03627965"},
 	}
 }
 
@@ -77,7 +80,7 @@ func TestGolden(t *testing.T) {
 			}
 		})
 	}
-	for ty := range Type(64) {
+	for ty := range typeGoodbye + 1 {
 		if newFrame(ty) != nil && !seen[ty] {
 			t.Errorf("frame type %d has no golden bytes", ty)
 		}
