@@ -36,6 +36,7 @@ var doors = map[string][]string{
 	"k8s.io/streaming":                      {"cloudproxy/kubeletfront", "edgeagent/cri"},
 	"k8s.io/klog":                           {"cmd/daemon"},
 	"k8s.io/utils":                          {"cloudproxy/kubeletfront"}, // exit codes for cri-streaming
+	"golang.org/x/net/http/httpproxy":       {"tunnel/link"},
 	"golang.org/x/time":                     {"cloudproxy/enroll"},
 	"golang.org/x/term":                     {"cmd/skerry"},
 	"sigs.k8s.io/yaml":                      {"cmd", "edgeagent/config"},

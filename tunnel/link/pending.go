@@ -36,18 +36,23 @@ func (t *ticket) release() {
 	})
 }
 
+// take gives a place in the count; nil means that none is free.
+func (p *pending) take() *ticket {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.n >= p.max {
+		return nil
+	}
+	p.n++
+	return &ticket{p: p}
+}
+
 // admit is called with the first packet of a connection; an error refuses it.
 func (p *pending) admit(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
-	p.mu.Lock()
-	full := p.n >= p.max
-	if !full {
-		p.n++
-	}
-	p.mu.Unlock()
-	if full {
+	t := p.take()
+	if t == nil {
 		return nil, errPending
 	}
-	t := &ticket{p: p}
 	// quic-go ends this context with the connection, also when its handshake fails.
 	context.AfterFunc(ctx, t.release)
 	return context.WithValue(ctx, ticketKey{}, t), nil
