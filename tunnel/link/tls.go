@@ -198,13 +198,20 @@ func (c *tlsConn) fail(err *ConnError) {
 	}
 }
 
-// part says goodbye and closes the socket when the peer has read it: closed with
-// bytes unread, TCP would send a reset, which may overtake the goodbye.
+// part says goodbye and closes the socket when the peer has closed its side:
+// closed with bytes unread, TCP would send a reset, which may overtake the goodbye.
 func (c *tlsConn) part(f *wire.Goodbye, said chan<- struct{}) {
-	defer bottom(c.raw.Conn).Close() //nolint:errcheck // nothing is left to be told
 	now := time.Now()
 	_ = c.raw.SetWriteDeadline(now.Add(partingWrite))
 	_ = c.raw.SetReadDeadline(now) // whoever reads returns
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		c.reading.Lock()
+		defer c.reading.Unlock()
+		_ = c.raw.SetReadDeadline(now.Add(partingRead))
+		_, _ = io.Copy(io.Discard, c.raw.Conn)
+	}()
 
 	late := make(chan struct{})
 	timer := time.AfterFunc(partingWrite, func() { close(late) })
@@ -214,14 +221,11 @@ func (c *tlsConn) part(f *wire.Goodbye, said chan<- struct{}) {
 	}
 	timer.Stop()
 	close(said)
-	if w, ok := c.raw.Conn.(interface{ CloseWrite() error }); ok {
-		_ = w.CloseWrite()
+	if w, ok := c.raw.Conn.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
+		<-drained
 	}
-
-	c.reading.Lock()
-	defer c.reading.Unlock()
-	_ = c.raw.SetReadDeadline(now.Add(partingRead))
-	_, _ = io.Copy(io.Discard, c.raw.Conn)
+	_ = bottom(c.raw.Conn).Close() // nothing is left to be told
+	<-drained
 }
 
 // write has the pipe for itself when it is w's turn.
