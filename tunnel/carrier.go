@@ -102,6 +102,13 @@ func (s *Session) use(c *carrier, at *wire.Resume) bool {
 	c.wg.Go(func() { s.talk(c) })
 	c.wg.Go(func() { s.listen(c) })
 	c.wg.Go(func() { s.watch(c) })
+	if s.edge && c.conn.Kind() != link.KindQUIC {
+		s.mu.Lock()
+		if !s.ending {
+			s.wg.Go(func() { s.climb(c) })
+		}
+		s.mu.Unlock()
+	}
 	go func() {
 		c.wg.Wait()
 		c.release()
@@ -124,7 +131,9 @@ func (s *Session) detach(c *carrier, code wire.Code, text string) {
 		return
 	}
 	s.current.Store(nil)
-	s.past = add(s.past, c.conn.Stats())
+	last := c.conn.Stats()
+	s.past = add(s.past, last)
+	s.past.RTT = last.RTT
 	s.local, s.remote = c.conn.LocalAddr(), c.conn.RemoteAddr()
 	close(c.gone)
 	s.setStateLocked(false)

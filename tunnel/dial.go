@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/skerry-io/skerry/certs"
@@ -22,8 +22,6 @@ const (
 	// dialTimeout bounds Dial. The slowest link that is worth having (600 ms and
 	// loss) takes 5 s at the 99th percentile.
 	dialTimeout = 15 * time.Second
-	// resolveTimeout bounds a look at DNS for addresses that are known already.
-	resolveTimeout = time.Second
 	// greetTimeout bounds the wait for Welcome on one carrier.
 	greetTimeout = 10 * time.Second
 	// maxGreeting bounds Hello, Welcome and Resume.
@@ -49,6 +47,9 @@ type DialConfig struct {
 	// PacketConn opens a socket; nil means a UDP socket on all addresses that
 	// outlives the loss of any. The session closes it.
 	PacketConn func() (net.PacketConn, error)
+	// DialTCP makes the connections of carriers over TCP, which the session uses where
+	// UDP is blocked; nil means link.ProxyDialer with the process's environment.
+	DialTCP link.Dialer
 	// MaxStreams is how many streams the cloud may have open at once; zero means 256.
 	MaxStreams int
 	// MaxMemory is how many bytes the session's streams may hold; zero means 32 MiB.
@@ -69,6 +70,9 @@ func (c *DialConfig) fill() error {
 	}
 	if c.PacketConn == nil {
 		c.PacketConn = func() (net.PacketConn, error) { return link.ListenUDP(0) }
+	}
+	if c.DialTCP == nil {
+		c.DialTCP = link.ProxyDialer(os.Getenv)
 	}
 	if len(c.Hello.Versions) == 0 {
 		c.Hello.Versions = []uint64{wire.Version}
@@ -114,7 +118,7 @@ func Dial(ctx context.Context, cfg DialConfig) (*Session, error) {
 	s.dial = d.carrier
 	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	c, g, err := d.carrier(dctx, cfg.Hello)
+	c, g, err := d.carrier(dctx, cfg.Hello, false)
 	if err != nil {
 		s.cancel()
 		return nil, fmt.Errorf("dial %s: %w", cfg.Address, err)
@@ -130,14 +134,6 @@ func Dial(ctx context.Context, cfg DialConfig) (*Session, error) {
 	return s, nil
 }
 
-// dialer makes the carriers of one session.
-type dialer struct {
-	cfg     DialConfig
-	session *Session
-	seq     atomic.Uint64
-	addrs   []net.Addr // the last that were found; used by one attempt at a time
-}
-
 // greeting is what the cloud said of itself.
 type greeting struct {
 	peer    certs.Identity
@@ -146,70 +142,12 @@ type greeting struct {
 	resume  *wire.Resume // nil when the session is new
 }
 
-// carrier makes a connection and says Hello on it.
-func (d *dialer) carrier(ctx context.Context, hello wire.Hello) (*carrier, *greeting, error) {
-	if err := d.resolve(ctx); err != nil {
-		return nil, nil, err
-	}
-	pc, err := d.cfg.PacketConn()
-	if err != nil {
-		return nil, nil, fmt.Errorf("open socket: %w", err)
-	}
-	t, err := link.NewTransport(link.TransportConfig{PacketConn: pc})
-	if err != nil {
-		return nil, nil, errors.Join(err, pc.Close())
-	}
-	release := func() {
-		if err := t.Close(); err != nil {
-			d.cfg.Log.Debug("close the carrier's socket", "err", err)
-		}
-	}
-	conn, err := race(ctx, d.addrs, d.session.nudge, func(ctx context.Context, addr net.Addr) (link.Conn, error) {
-		return t.Dial(ctx, addr, d.cfg.TLS, link.EdgeLimits())
-	})
-	if err != nil {
-		release()
-		return nil, nil, sessionError(err)
-	}
-	hello.Carrier = d.seq.Add(1)
-	c, g, err := d.greet(ctx, conn, &hello)
-	if err != nil {
-		code := abandoned(&hello)
-		if refused, ok := errors.AsType[*SessionError](err); ok && !refused.Remote {
-			code = refused.Code
-		}
-		conn.Close(code, "no session")
-		release()
-		return nil, nil, err
-	}
-	c.release = release
-	return c, g, nil
-}
-
 // abandoned is the code that gives a carrier up which the cloud may already use.
 func abandoned(hello *wire.Hello) wire.Code {
 	if hello.Session != ([16]byte{}) {
 		return wire.CodeNextCarrier
 	}
 	return wire.CodeCanceled
-}
-
-// resolve finds the proxy's addresses. Those known from before do, when a name
-// can't be resolved without the network that is being looked for.
-func (d *dialer) resolve(ctx context.Context) error {
-	if len(d.addrs) > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, resolveTimeout)
-		defer cancel()
-	}
-	addrs, err := resolve(ctx, d.cfg.Address)
-	if err == nil {
-		d.addrs = addrs
-	}
-	if len(d.addrs) == 0 {
-		return err
-	}
-	return nil
 }
 
 // greet says Hello and waits for Welcome.

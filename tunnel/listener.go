@@ -36,6 +36,9 @@ type ListenConfig struct {
 	PacketConn net.PacketConn
 	// Port is used without a PacketConn; zero means any.
 	Port int
+	// Listener takes in carriers over TCP, for edges whose networks block UDP; it should
+	// have the same port number. nil means none. The listener closes it.
+	Listener net.Listener
 	// TLS comes from certs.ServerTLS. Its NextProtos are replaced by ALPN.
 	TLS *tls.Config
 	// StatelessResetKey and TokenKey should be kept over restarts, see
@@ -89,6 +92,7 @@ type Listener struct {
 	cfg       ListenConfig
 	transport *link.Transport
 	ln        *link.Listener
+	tcp       *link.TLSListener // nil when there is none
 	ready     chan *Session
 	cancel    context.CancelFunc
 	closing   chan struct{}
@@ -106,10 +110,16 @@ func Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
+	fail := func(errs ...error) (*Listener, error) {
+		if cfg.Listener != nil {
+			errs = append(errs, cfg.Listener.Close())
+		}
+		return nil, errors.Join(errs...)
+	}
 	if cfg.PacketConn == nil {
 		pc, err := link.ListenUDP(cfg.Port)
 		if err != nil {
-			return nil, fmt.Errorf("listen: %w", err)
+			return fail(fmt.Errorf("listen: %w", err))
 		}
 		cfg.PacketConn = pc
 	}
@@ -123,11 +133,11 @@ func Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) {
 		MaxPending:        cfg.MaxPending,
 	})
 	if err != nil {
-		return nil, errors.Join(err, cfg.PacketConn.Close())
+		return fail(err, cfg.PacketConn.Close())
 	}
 	ln, err := t.Listen(cfg.TLS, link.CloudLimits())
 	if err != nil {
-		return nil, errors.Join(err, t.Close())
+		return fail(err, t.Close())
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	l := &Listener{
@@ -138,7 +148,11 @@ func Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) {
 		memory:   &memory{max: cfg.MaxTotalMemory},
 		frames:   &frames{},
 	}
-	l.wg.Go(func() { l.run(ctx) })
+	l.wg.Go(func() { l.run(ctx, l.ln.Accept) })
+	if cfg.Listener != nil {
+		l.tcp = link.ListenTLS(cfg.Listener, cfg.TLS, cfg.MaxPending)
+		l.wg.Go(func() { l.run(ctx, l.tcp.Accept) })
+	}
 	return l, nil
 }
 
@@ -178,15 +192,18 @@ func (l *Listener) Close() error {
 	}
 	wg.Wait()
 	err := errors.Join(l.ln.Close(), l.transport.Close())
+	if l.tcp != nil {
+		err = errors.Join(err, l.tcp.Close())
+	}
 	l.wg.Wait()
 	return err
 }
 
 // run accepts in a tight loop. The bound on pending connections is the bound on
 // its goroutines.
-func (l *Listener) run(ctx context.Context) {
+func (l *Listener) run(ctx context.Context, accept func(context.Context) (link.Conn, error)) {
 	for {
-		conn, err := l.ln.Accept(ctx)
+		conn, err := accept(ctx)
 		if err != nil {
 			return // closed
 		}

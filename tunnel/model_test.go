@@ -47,7 +47,8 @@ func play(t *testing.T, seed uint64) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 2))
 	rtt := time.Duration(5+r.IntN(300)) * time.Millisecond
-	n := tunneltest.New(t, tunneltest.Options{RTT: rtt, Loss: float64(r.IntN(3)) / 50, Burst: float64(r.IntN(3)), Seed: seed})
+	tcp := r.IntN(2) == 0
+	n := tunneltest.New(t, tunneltest.Options{TCP: tcp, RTT: rtt, Loss: float64(r.IntN(3)) / 50, Burst: float64(r.IntN(3)), Seed: seed})
 	cloud, edge := n.Pair("edge-1")
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg, served sync.WaitGroup
@@ -76,7 +77,7 @@ func play(t *testing.T, seed uint64) {
 		select {
 		case <-done:
 		case <-time.After(time.Duration(r.IntN(1500)) * time.Millisecond):
-			fault(r, n, edge)
+			fault(r, n, edge, tcp)
 		}
 	}
 	n.Loss(0)
@@ -97,8 +98,12 @@ func play(t *testing.T, seed uint64) {
 }
 
 // fault breaks something and mends it.
-func fault(r *rand.Rand, n *tunneltest.Net, edge *tunnel.Session) {
-	switch r.IntN(4) {
+func fault(r *rand.Rand, n *tunneltest.Net, edge *tunnel.Session, tcp bool) {
+	kinds := 4
+	if tcp {
+		kinds++
+	}
+	switch r.IntN(kinds) {
 	case 0: // long enough to be noticed, mostly
 		n.Outage(true)
 		tunneltest.Pass(time.Duration(r.IntN(20000)) * time.Millisecond)
@@ -119,6 +124,10 @@ func fault(r *rand.Rand, n *tunneltest.Net, edge *tunnel.Session) {
 		n.Outage(true)
 		tunneltest.Pass(time.Duration(r.IntN(5000)) * time.Millisecond)
 		n.Outage(false)
+	case 4:
+		n.BlockUDP(true)
+		tunneltest.Pass(time.Duration(r.IntN(20000)) * time.Millisecond)
+		n.BlockUDP(false)
 	}
 	if r.IntN(2) == 0 {
 		edge.Check()

@@ -2,7 +2,6 @@ package tunnel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -95,8 +94,7 @@ func race(ctx context.Context, addrs []net.Addr, nudge <-chan struct{}, dial fun
 				return r.conn, nil
 			}
 			last = r.err
-			var no *link.ConnError
-			if errors.As(r.err, &no) && (no.Remote || no.Untrusted) {
+			if refusal(r.err) {
 				return nil, r.err
 			}
 		case <-ctx.Done():

@@ -9,9 +9,16 @@ import (
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
-// retryPause is the mean time between attempts to replace a carrier that failed
-// at once.
-const retryPause = time.Second
+const (
+	// retryPause is the mean time between attempts to replace a carrier that failed
+	// at once.
+	retryPause = time.Second
+	// firstClimb and lastClimb are the waits between attempts to get back to QUIC. The
+	// first is short: TCP may have won by a lost packet.
+	firstClimb, lastClimb = 4 * time.Second, 2 * time.Minute
+	// climbTimeout bounds one of them.
+	climbTimeout = 6 * time.Second
+)
 
 // replace looks for another carrier, if nobody does already; only an edge can.
 func (s *Session) replace() {
@@ -53,7 +60,7 @@ func (s *Session) redial(ctx context.Context) {
 			s.end(&SessionError{Code: wire.CodeOffline, Text: "no carrier for " + s.grace.String()})
 			return
 		}
-		err := s.again(ctx)
+		err := s.again(ctx, false)
 		if err == nil {
 			return
 		}
@@ -79,8 +86,27 @@ func (s *Session) expired() bool {
 	return !ok && time.Since(since) >= s.grace
 }
 
+// climb looks for a way back to QUIC while the session has a carrier over TCP.
+func (s *Session) climb(c *carrier) {
+	for wait := firstClimb; ; wait = min(2*wait, lastClimb) {
+		select {
+		case <-time.After(wait*3/4 + rand.N(wait/2)):
+		case <-c.gone:
+			return
+		}
+		ctx, cancel := context.WithTimeout(c.ctx, climbTimeout)
+		err := s.again(ctx, true)
+		cancel()
+		if err == nil {
+			s.keep()
+			return
+		}
+		s.log.Debug("no way back to QUIC", "err", err)
+	}
+}
+
 // again dials one carrier and moves the session over to it.
-func (s *Session) again(ctx context.Context) error {
+func (s *Session) again(ctx context.Context, onlyQUIC bool) error {
 	wait := dialTimeout // then names are resolved again
 	if ok, since := s.Attached(); !ok {
 		wait = min(wait, s.grace-time.Since(since))
@@ -89,7 +115,7 @@ func (s *Session) again(ctx context.Context) error {
 	defer cancel()
 	hello := s.hello
 	hello.Session = s.id
-	c, g, err := s.dial(ctx, hello)
+	c, g, err := s.dial(ctx, hello, onlyQUIC)
 	if err != nil {
 		return err
 	}

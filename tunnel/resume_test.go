@@ -146,3 +146,54 @@ func TestForeignSessionIsNotResumed(t *testing.T) {
 		}
 	})
 }
+
+// Where UDP is blocked the session goes by TCP, and back to QUIC when it can,
+// without a stream noticing.
+func TestUDPBlocked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt, TCP: true})
+		n.BlockUDP(true)
+		start := time.Now()
+		cloud, edge := n.Pair("edge-1")
+		// TCP's handicap, and one round trip each for TCP, TLS and Welcome.
+		if got, want := time.Since(start), 300*time.Millisecond+3*rtt; got != want {
+			t.Errorf("a session after %v, want %v", got, want)
+		}
+		say := shell(t, cloud, edge)
+		for _, link := range []string{"tls", "quic", "tls", "quic"} {
+			n.BlockUDP(link == "tls")
+			start := time.Now()
+			for edge.Stats().Link != link {
+				if fault := say(); fault != "" {
+					t.Fatal(fault)
+				}
+				tunneltest.Pass(100 * time.Millisecond)
+				if time.Since(start) > 5*time.Minute {
+					t.Fatalf("still %s after 5m", edge.Stats().Link)
+				}
+			}
+			t.Logf("%s after %v", link, time.Since(start))
+			tunneltest.Pass(time.Minute)
+		}
+		if fault := say(); fault != "" {
+			t.Error(fault)
+		}
+		if got := cloud.Stats().Links; got < 4 || got > 6 {
+			t.Errorf("%d carriers", got)
+		}
+	})
+}
+
+// A session with TCP beside it starts and stays with QUIC.
+func TestQUICWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: 600 * time.Millisecond, TCP: true})
+		for range 5 {
+			_, edge := n.Pair("edge-1")
+			tunneltest.Pass(10 * time.Second)
+			if got := edge.Stats(); got.Link != "quic" || got.Links != 1 {
+				t.Errorf("%s, %d carriers", got.Link, got.Links)
+			}
+		}
+	})
+}

@@ -38,8 +38,8 @@ type Session struct {
 	grace   time.Duration
 	since   time.Time
 	log     *slog.Logger
-	dial    func(ctx context.Context, hello wire.Hello) (*carrier, *greeting, error) // the edge's
-	release func()                                                                   // called last
+	dial    func(ctx context.Context, hello wire.Hello, onlyQUIC bool) (*carrier, *greeting, error) // the edge's
+	release func()                                                                                  // called last
 
 	maxStreams, peerStreams int    // the peer may have open; this side may
 	maxWindow               uint64 // of one direction of a stream
@@ -305,6 +305,16 @@ func (s *Session) rtt() time.Duration {
 		return c.conn.Stats().RTT
 	}
 	return 0
+}
+
+// lastRTT is the round-trip time of the newest carrier that there was.
+func (s *Session) lastRTT() time.Duration {
+	if rtt := s.rtt(); rtt > 0 {
+		return rtt
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.past.RTT
 }
 
 // moved says that bytes moved in a stream.

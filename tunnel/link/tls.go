@@ -301,7 +301,7 @@ func (c *tlsConn) take(f wire.Frame) error {
 	case *wire.Pong:
 		c.trips.answered(time.Now())
 	case *wire.Goodbye:
-		return &ConnError{Code: f.Code, Text: f.Text, Remote: true}
+		return &ConnError{Code: f.Code, Text: f.Text, Remote: true, Application: true}
 	}
 	return nil
 }

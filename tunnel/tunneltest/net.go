@@ -2,6 +2,7 @@ package tunneltest
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -28,6 +29,8 @@ type Options struct {
 	Burst float64
 	// Seed makes losses repeat; zero is a seed, too.
 	Seed uint64
+	// TCP says that the network has TCP beside UDP.
+	TCP bool
 	// Listen changes the listener's configuration; nil means nothing.
 	Listen func(*tunnel.ListenConfig)
 }
@@ -41,6 +44,8 @@ type Net struct {
 	cloud  *net.UDPAddr
 	cfg    tunnel.ListenConfig
 	cables sync.WaitGroup // that still have packets on their way
+	over   chan struct{}  // closed at the end of the test
+	tcp    *tcp           // the cloud's; nil without TCP
 
 	mu       sync.Mutex // guards the following fields
 	listener *tunnel.Listener
@@ -54,13 +59,23 @@ func New(tb testing.TB, opt Options) *Net {
 		tb: tb, rtt: opt.RTT, ca: newAuthority(tb),
 		cloud: &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1).To4(), Port: 7443},
 	}
-	tb.Cleanup(n.cables.Wait)
+	n.over = make(chan struct{})
+	tb.Cleanup(func() {
+		close(n.over)
+		n.cables.Wait()
+	})
+	n.router.up = make(chan struct{})
+	close(n.router.up)
 	n.router.bad = make(map[string]bool)
 	n.router.random = rand.New(rand.NewPCG(opt.Seed, 1))
 	n.router.loss, n.router.burst = opt.Loss, opt.Burst
 	n.cfg = tunnel.ListenConfig{
 		PacketConn: n.endpoint(n.cloud), TLS: n.ca.serverTLS(tb), Replica: "cloud-0",
 		StatelessResetKey: [32]byte{1}, TokenKey: [32]byte{2},
+	}
+	if opt.TCP {
+		n.tcp = newTCP(n)
+		n.cfg.Listener = n.tcp
 	}
 	if opt.Listen != nil {
 		opt.Listen(&n.cfg)
@@ -94,6 +109,10 @@ func (n *Net) Restart() {
 	}
 	n.Outage(false)
 	n.cfg.PacketConn = n.endpoint(n.cloud)
+	if n.tcp != nil {
+		n.tcp = newTCP(n)
+		n.cfg.Listener = n.tcp
+	}
 	l, err := tunnel.Listen(context.WithoutCancel(n.tb.Context()), n.cfg)
 	if err != nil {
 		n.tb.Fatal(err)
@@ -114,7 +133,22 @@ func (n *Net) Loss(share float64) {
 func (n *Net) Outage(on bool) {
 	n.router.mu.Lock()
 	defer n.router.mu.Unlock()
+	if n.router.outage == on {
+		return
+	}
 	n.router.outage = on
+	if on {
+		n.router.up = make(chan struct{})
+	} else {
+		close(n.router.up)
+	}
+}
+
+// BlockUDP drops all UDP, as some networks do, or lets it pass again.
+func (n *Net) BlockUDP(on bool) {
+	n.router.mu.Lock()
+	defer n.router.mu.Unlock()
+	n.router.noUDP = on
 }
 
 // Config is what an edge dials with; the test may change it before tunnel.Dial.
@@ -126,7 +160,18 @@ func (n *Net) Config(node string, seq uint64) tunnel.DialConfig {
 		TLS:        n.ca.clientTLS(n.tb, node),
 		Hello:      wire.Hello{Seq: seq, AgentVersion: "test", OS: "linux", Arch: "amd64", Hostname: node},
 		PacketConn: n.PacketConn,
+		DialTCP:    n.dialTCP,
 	}
+}
+
+func (n *Net) dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
+	n.mu.Lock()
+	l := n.tcp
+	n.mu.Unlock()
+	if l == nil {
+		return nil, errors.New("this network has no TCP")
+	}
+	return l.dial(ctx, network, addr)
 }
 
 // PacketConn opens an edge's socket.
@@ -202,6 +247,21 @@ type router struct {
 	burst  float64
 	bad    map[string]bool // by destination: in a burst
 	outage bool
+	noUDP  bool
+	up     chan struct{} // closed while there is no outage
+}
+
+// waitUp waits for the end of an outage; false means that stop came first.
+func (r *router) waitUp(stop <-chan struct{}) bool {
+	r.mu.Lock()
+	up := r.up
+	r.mu.Unlock()
+	select {
+	case <-up:
+		return true
+	case <-stop:
+		return false
+	}
 }
 
 // SendPacket implements simnet.Router.
@@ -215,8 +275,8 @@ func (r *router) SendPacket(p simnet.Packet) error {
 func (r *router) lost(to string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.outage || r.loss == 0 {
-		return r.outage
+	if r.outage || r.noUDP || r.loss == 0 {
+		return r.outage || r.noUDP
 	}
 	if r.burst == 0 {
 		return r.random.Float64() < r.loss
