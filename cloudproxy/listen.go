@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+
+	"github.com/skerry-io/skerry/tunnel"
 )
 
 // listeners are the sockets of a Server, all opened before anything starts: a
 // port that is taken ends the start and leaves nothing behind.
 type listeners struct {
 	edges   net.PacketConn // QUIC
-	enroll  net.Listener   // TCP on the number of edges
+	tcp     net.Listener   // on the port number of edges
+	split   *splitter      // of tcp: edges where UDP is blocked, and those who want to join
 	kubelet net.Listener
 	admin   net.Listener
 }
@@ -25,12 +28,13 @@ func listen(ctx context.Context, c *Config) (_ *listeners, err error) {
 		}
 	}()
 	var lc net.ListenConfig
-	if l.enroll, err = lc.Listen(ctx, "tcp", c.Listen); err != nil {
+	if l.tcp, err = lc.Listen(ctx, "tcp", c.Listen); err != nil {
 		return nil, listenError("listen", "TCP", c.Listen, err)
 	}
+	l.split = split(l.tcp, tunnel.ALPN)
 	// A port of 0 was chosen by the kernel for TCP; UDP takes the same.
 	host, _, _ := net.SplitHostPort(c.Listen)
-	_, port, _ := net.SplitHostPort(l.enroll.Addr().String())
+	_, port, _ := net.SplitHostPort(l.tcp.Addr().String())
 	if l.edges, err = lc.ListenPacket(ctx, "udp", net.JoinHostPort(host, port)); err != nil {
 		return nil, listenError("listen", "UDP", c.Listen, err)
 	}
@@ -48,7 +52,7 @@ func (l *listeners) close() {
 	if l.edges != nil {
 		_ = l.edges.Close()
 	}
-	for _, ln := range []net.Listener{l.enroll, l.kubelet, l.admin} {
+	for _, ln := range []net.Listener{l.tcp, l.kubelet, l.admin} {
 		if ln != nil {
 			_ = ln.Close()
 		}

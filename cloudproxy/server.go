@@ -153,6 +153,7 @@ func (s *Server) listenSessions(ctx context.Context, socks *listeners) (*tunnel.
 	}
 	return tunnel.Listen(ctx, tunnel.ListenConfig{
 		PacketConn:        socks.edges,
+		Listener:          socks.split.with,
 		TLS:               conf,
 		StatelessResetKey: reset,
 		TokenKey:          token,
@@ -227,6 +228,7 @@ func (s *Server) parts(reg *registry.Registry, socks *listeners) ([]func(context
 		front.Run,
 		adm.Run,
 		func(ctx context.Context) error { return s.serveEnroll(ctx, socks) },
+		socks.split.run,
 	}, nil
 }
 
@@ -253,7 +255,7 @@ func (s *Server) serveEnroll(ctx context.Context, socks *listeners) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		if err := srv.ServeTLS(socks.enroll, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		if err := srv.ServeTLS(socks.split.without, "", ""); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve enrolment: %w", err)
 		}
 		return nil
