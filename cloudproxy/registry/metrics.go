@@ -6,31 +6,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-type metrics struct{ replaced prometheus.Counter }
+type metrics struct {
+	replaced prometheus.Counter
+	tunnel   *tunnelMetrics
+}
 
-// newMetrics registers what the table says of itself; what can be counted when it
-// is asked for is not counted before.
-func newMetrics(reg prometheus.Registerer, r *Registry) (*metrics, error) {
-	m := &metrics{replaced: prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "skerry_registry_replaced_total",
-		Help: "Sessions that ended because a newer one of the same edge came.",
-	})}
-	if reg == nil {
+// newMetrics registers what the table says of itself and of its sessions.
+func newMetrics(cfg *Config, r *Registry) (*metrics, error) {
+	m := &metrics{
+		replaced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "skerry_registry_replaced_total",
+			Help: "Sessions that ended because a newer one of the same edge came.",
+		}),
+		tunnel: newTunnelMetrics(r.live, cfg.EdgeMetrics),
+	}
+	if cfg.Registerer == nil {
 		return m, nil
 	}
-	sessions := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "skerry_registry_sessions",
-		Help: "Edges that are connected to this proxy.",
-	}, func() float64 { return float64(len(r.live())) })
-	streams := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "skerry_registry_streams_open",
-		Help: "Open streams of all edges, whichever side opened them.",
-	}, func() float64 {
-		n := 0
-		for _, s := range r.live() {
-			n += s.Stats().Streams
-		}
-		return float64(n)
-	})
-	return m, errors.Join(reg.Register(m.replaced), reg.Register(sessions), reg.Register(streams))
+	return m, errors.Join(cfg.Registerer.Register(m.replaced), cfg.Registerer.Register(m.tunnel))
 }

@@ -45,10 +45,10 @@ func (e *CodeError) Error() string { return fmt.Sprintf("%s: %v", e.Code, e.Err)
 // Unwrap gives the cause.
 func (e *CodeError) Unwrap() error { return e.Err }
 
-// OfflineError means that an edge has no session here.
+// OfflineError means that an edge has no session here, or one without a link.
 type OfflineError struct {
 	Node string
-	// Since is when its last session ended; zero when there was none since this
+	// Since is when its last link was lost; zero when there was none since this
 	// proxy started.
 	Since time.Time
 }
@@ -77,11 +77,13 @@ type Config struct {
 	MaxHandlers int
 	// Registerer takes the metrics; nil means none.
 	Registerer prometheus.Registerer
+	// EdgeMetrics adds series for each edge to the metrics of all of them together.
+	EdgeMetrics bool
 	// Log is for edges that come and go; nil means none.
 	Log *slog.Logger
 }
 
-// Info is one connected edge.
+// Info is one edge with a session.
 type Info struct {
 	Node  string
 	Hello wire.Hello
@@ -103,7 +105,7 @@ type Registry struct {
 // edge is one node's row.
 type edge struct {
 	session *tunnel.Session // nil while there is none
-	since   time.Time       // when the last one ended
+	since   time.Time       // when the last one ended, or lost its link before that
 }
 
 // New makes an empty table and registers its metrics.
@@ -124,7 +126,7 @@ func New(cfg Config) (*Registry, error) {
 		change:   make(chan struct{}),
 	}
 	var err error
-	if r.metrics, err = newMetrics(cfg.Registerer, r); err != nil {
+	if r.metrics, err = newMetrics(&cfg, r); err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
 	return r, nil
@@ -143,6 +145,7 @@ func (r *Registry) Run(ctx context.Context) error {
 	defer r.wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	r.wg.Go(func() { r.metrics.tunnel.run(ctx) })
 	for {
 		s, err := r.cfg.Listener.Accept(ctx)
 		if err != nil {
@@ -153,12 +156,17 @@ func (r *Registry) Run(ctx context.Context) error {
 }
 
 // DialEdge opens a stream to an edge. It takes no round trip, and fails at once:
-// with an *OfflineError when the edge has no session here, with
-// tunnel.ErrTooManyStreams when it has all the streams it allows.
+// with an *OfflineError when the edge has no session here or its session has no
+// link, with tunnel.ErrTooManyStreams when it has all the streams it allows.
 func (r *Registry) DialEdge(ctx context.Context, node string, kind wire.Kind) (net.Conn, error) {
 	for range 3 { // a session may end, and its successor come, while we look
 		s, since := r.lookup(node)
 		if s == nil {
+			return nil, &OfflineError{Node: node, Since: since}
+		}
+		// A session without a link would take the stream and open it once it has one:
+		// nobody who waits for an answer should wait for that unknowingly.
+		if attached, since := s.Attached(); !attached && s.Err() == nil {
 			return nil, &OfflineError{Node: node, Since: since}
 		}
 		st, err := s.Open(ctx, kind)
@@ -179,23 +187,29 @@ func (r *Registry) Sessions() []Info {
 	sessions := r.live()
 	infos := make([]Info, 0, len(sessions))
 	for _, s := range sessions {
+		if attached, _ := s.Attached(); !attached {
+			continue
+		}
 		infos = append(infos, Info{Node: s.Peer().Node, Hello: s.Hello(), Stats: s.Stats()})
 	}
 	slices.SortFunc(infos, func(a, b Info) int { return strings.Compare(a.Node, b.Node) })
 	return infos
 }
 
-// Session gives one edge, if it is connected.
-func (r *Registry) Session(node string) (Info, bool) {
-	s, _ := r.lookup(node)
+// Session gives one edge's session, also one that has no link at the moment:
+// Stats.Attached tells. Without a session since is when the last one was lost,
+// zero when there was none since this proxy started.
+func (r *Registry) Session(node string) (info Info, since time.Time, ok bool) {
+	s, since := r.lookup(node)
 	if s == nil {
-		return Info{}, false
+		return Info{}, since, false
 	}
-	return Info{Node: node, Hello: s.Hello(), Stats: s.Stats()}, true
+	return Info{Node: node, Hello: s.Hello(), Stats: s.Stats()}, time.Time{}, true
 }
 
-// Changed gives a channel that is closed when an edge next comes, goes or is
-// replaced. Ask for it before Sessions, so that nothing is missed.
+// Changed gives a channel that is closed when an edge next comes, goes, is
+// replaced, or loses or regains its link. Ask for it before Sessions, so that
+// nothing is missed.
 func (r *Registry) Changed() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ func newer(arrived, old wire.Hello) bool {
 func (r *Registry) run(ctx context.Context, s *tunnel.Session) {
 	node := s.Peer().Node
 	log := r.cfg.Log.With("edge", node, "seq", s.Hello().Seq)
+	changed := s.Changed() // from before it is in the table, so that no change is missed
 	old, ok := r.take(node, s)
 	if !ok {
 		log.Debug("session is older than the one that is there")
@@ -29,7 +31,7 @@ func (r *Registry) run(ctx context.Context, s *tunnel.Session) {
 		return
 	}
 	if old != nil {
-		log.Info("session replaced", "old_seq", old.Hello().Seq, "old_remote", old.Stats().RemoteAddr.String())
+		log.Info("session replaced", "old_seq", old.Hello().Seq, "old_remote", address(old.Stats().RemoteAddr))
 		r.metrics.replaced.Inc()
 		r.wg.Go(func() { _ = old.Close(wire.CodeReplaced, "a newer session came") }) // never fails
 	}
@@ -37,12 +39,14 @@ func (r *Registry) run(ctx context.Context, s *tunnel.Session) {
 		if code, text := r.cfg.Refuse(s.Peer(), s.Certificate()); code != wire.CodeOK {
 			_ = s.Close(code, text) // never fails
 			r.left(node, s)
-			log.Info("session refused", "remote", s.Stats().RemoteAddr.String(), "code", code)
+			log.Info("session refused", "remote", address(s.Stats().RemoteAddr), "code", code)
 			return
 		}
 	}
-	log.Info("edge connected", "remote", s.Stats().RemoteAddr.String(), "agent", s.Hello().AgentVersion)
-	r.serve(ctx, s)
+	log.Info("edge connected", "remote", address(s.Stats().RemoteAddr), "agent", s.Hello().AgentVersion)
+	r.metrics.tunnel.add(s)
+	r.serve(ctx, s, func() { r.follow(s, changed, log) })
+	r.metrics.tunnel.remove(s)
 	r.left(node, s)
 	log.Info("edge disconnected", "err", s.Err())
 }
@@ -70,8 +74,41 @@ func (r *Registry) left(node string, s *tunnel.Session) {
 	defer r.mu.Unlock()
 	if e := r.edges[node]; e != nil && e.session == s {
 		e.session, e.since = nil, time.Now()
+		// One that ends because nobody came back was lost when its link was.
+		if attached, since := s.Attached(); !attached {
+			e.since = since
+		}
 		r.changedLocked()
 	}
+}
+
+// follow wakes those who wait for a change whenever s loses its link or gets
+// another. It returns when s has ended.
+func (r *Registry) follow(s *tunnel.Session, changed <-chan struct{}, log *slog.Logger) {
+	for {
+		select {
+		case <-changed:
+		case <-s.Done():
+			return
+		}
+		changed = s.Changed()
+		r.mu.Lock()
+		r.changedLocked()
+		r.mu.Unlock()
+		if stats := s.Stats(); stats.Attached {
+			log.Info("edge has a link again", "link", stats.Link, "remote", address(stats.RemoteAddr))
+		} else if s.Err() == nil {
+			log.Info("edge has lost its link", "streams", stats.Streams)
+		}
+	}
+}
+
+// address prints what may be missing: a session without a link need not have one.
+func address(a net.Addr) string {
+	if a == nil {
+		return ""
+	}
+	return a.String()
 }
 
 func (r *Registry) changedLocked() {
@@ -80,11 +117,12 @@ func (r *Registry) changedLocked() {
 }
 
 // serve hands the session's streams to handlers until it or ctx ends, closes it,
-// and returns when all handlers have.
-func (r *Registry) serve(ctx context.Context, s *tunnel.Session) {
+// and returns when all handlers and beside have. beside ends with the session.
+func (r *Registry) serve(ctx context.Context, s *tunnel.Session, beside func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	wg.Go(beside)
 	defer cancel()
 	// Before the wait, since handlers hang in reads of its streams.
 	defer func() { _ = s.Close(wire.CodeGoingAway, "the proxy shuts down") }() // never fails
