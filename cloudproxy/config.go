@@ -30,6 +30,8 @@ type Config struct {
 	NodeAddress string
 	// AdminListen is the address for probes and metrics.
 	AdminListen string
+	// EdgeMetrics adds series for each edge to the metrics.
+	EdgeMetrics bool
 	// Version is this build's.
 	Version string
 	// Log may be nil.

@@ -27,6 +27,7 @@ import (
 	"github.com/skerry-io/skerry/cloudproxy/kubeletfront"
 	"github.com/skerry-io/skerry/cloudproxy/registry"
 	"github.com/skerry-io/skerry/cloudproxy/report"
+	"github.com/skerry-io/skerry/cloudproxy/status"
 	"github.com/skerry-io/skerry/tunnel"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
@@ -91,7 +92,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	defer sessions.Close() //nolint:errcheck // the registry has closed it already, but for errors in between
-	reg, err := registry.New(registry.Config{Listener: sessions, Refuse: s.refuse, Log: s.log, Registerer: s.metrics})
+	reg, err := registry.New(registry.Config{
+		Listener: sessions, Refuse: s.refuse, Log: s.log, Registerer: s.metrics, EdgeMetrics: s.cfg.EdgeMetrics,
+	})
 	if err != nil {
 		return err
 	}
@@ -204,6 +207,7 @@ func (s *Server) parts(reg *registry.Registry, socks *listeners) ([]func(context
 		Client:      s.cfg.Client,
 		Pods:        s.desired,
 		Edges:       reg,
+		Status:      func(node string) status.Session { return edgeStatus(reg, node) },
 		Log:         s.log,
 		Registerer:  s.metrics,
 	})
@@ -214,7 +218,7 @@ func (s *Server) parts(reg *registry.Registry, socks *listeners) ([]func(context
 		Listener: socks.admin,
 		Gatherer: s.metrics,
 		Ready:    s.ready,
-		Edges:    func() []admin.Edge { return edges(reg) },
+		Edges:    func() []status.Session { return connectedEdges(reg) },
 		Log:      s.log,
 	})
 	if err != nil {
@@ -286,22 +290,6 @@ func (s sessions) Sessions() []report.Session {
 	var list []report.Session
 	for _, i := range s.Registry.Sessions() {
 		list = append(list, report.Session{Node: i.Node, Hello: i.Hello, Since: i.Stats.Since})
-	}
-	return list
-}
-
-// edges lists the sessions for operators.
-func edges(reg *registry.Registry) []admin.Edge {
-	list := []admin.Edge{} // JSON wants [], not null
-	for _, i := range reg.Sessions() {
-		list = append(list, admin.Edge{
-			Node:         i.Node,
-			AgentVersion: i.Hello.AgentVersion,
-			Remote:       i.Stats.RemoteAddr.String(),
-			Link:         i.Stats.Link,
-			Since:        i.Stats.Since,
-			RTT:          float64(i.Stats.RTT.Microseconds()) / 1000,
-		})
 	}
 	return list
 }

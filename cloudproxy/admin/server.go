@@ -16,18 +16,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
-)
 
-// Edge is one connected edge, as GET /edges lists it.
-type Edge struct {
-	Node         string    `json:"node"`
-	AgentVersion string    `json:"agentVersion"`
-	Remote       string    `json:"remote"`
-	Link         string    `json:"link"`
-	Since        time.Time `json:"since"`
-	// RTT is the smoothed round-trip time in milliseconds.
-	RTT float64 `json:"rttMs"`
-}
+	"github.com/skerry-io/skerry/cloudproxy/status"
+)
 
 // Config is what a Server needs.
 type Config struct {
@@ -38,7 +29,7 @@ type Config struct {
 	// Ready says what is still missing, or nil; it answers GET /readyz.
 	Ready func() error
 	// Edges lists the connected edges for GET /edges.
-	Edges func() []Edge
+	Edges func() []status.Session
 	// Log may be nil.
 	Log *slog.Logger
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/skerry-io/skerry/cloudproxy/status"
 )
 
 func TestRoutes(t *testing.T) {
@@ -26,7 +28,7 @@ func TestRoutes(t *testing.T) {
 		Listener: ln,
 		Gatherer: reg,
 		Ready:    func() error { return notReady },
-		Edges:    func() []Edge { return []Edge{{Node: "edge-1", Since: time.Unix(0, 0).UTC()}} },
+		Edges:    func() []status.Session { return []status.Session{{Node: "edge-1", Since: time.Unix(0, 0).UTC()}} },
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,8 @@ import (
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
 	"k8s.io/apiserver/pkg/server/dynamiccertificates"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/skerry-io/skerry/cloudproxy/status"
 )
 
 // How long answers of the API may be used again. A right that was taken away
@@ -101,8 +103,11 @@ func (g *guard) authorize(ctx context.Context, who user.Info, t target, node str
 }
 
 // subresources gives the subresources of nodes of which one must be allowed for
-// a path: the kubelet's own table.
+// a path: the kubelet's own table, and what this server adds.
 func subresources(path string) []string {
+	if path == status.Path {
+		return []string{"stats", "proxy"}
+	}
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch first {
 	case "stats", "metrics", "checkpoint", "statusz":

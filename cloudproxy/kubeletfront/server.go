@@ -3,6 +3,7 @@ package kubeletfront
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/skerry-io/skerry/cloudproxy/status"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -46,6 +48,8 @@ type Config struct {
 	// Pods and Edges are required.
 	Pods  Pods
 	Edges Edges
+	// Status tells of an edge's session at status.Path. Nil leaves the path to edges.
+	Status func(node string) status.Session
 	// Log gets a line for each stream. Nil discards.
 	Log *slog.Logger
 	// Registerer gets the metrics. Nil keeps them to the Server.
@@ -245,9 +249,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.exec(w, r, req)
 	case t.kind == kindNode && req.node == "":
 		s.own(w, r, t)
+	case t.kind == kindNode && t.path == status.Path && s.cfg.Status != nil:
+		s.status(w, r, req.node)
 	default:
 		s.forward(w, r, req)
 	}
+}
+
+// status answers what the proxy itself knows of an edge, also when it is offline.
+func (s *Server) status(w http.ResponseWriter, r *http.Request, node string) {
+	body, err := json.Marshal(s.cfg.Status(node))
+	if err != nil {
+		s.fail(w, r, fmt.Errorf("encode the status of edge %s: %w", node, err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(body)
 }
 
 // own answers node paths of a request that names no edge: the proxy's own health.

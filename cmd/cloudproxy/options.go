@@ -22,6 +22,7 @@ type options struct {
 	KubeletListen      string   `json:"kubeletListen,omitempty"`
 	NodeAddress        string   `json:"nodeAddress,omitempty"`
 	AdminListen        string   `json:"adminListen,omitempty"`
+	EdgeMetrics        bool     `json:"edgeMetrics,omitempty"`
 	LogLevel           string   `json:"logLevel,omitempty"`
 	LogFormat          string   `json:"logFormat,omitempty"`
 }
@@ -46,6 +47,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.KubeletListen, "kubelet-listen", o.KubeletListen, "address where kube-apiserver finds the kubelets of all edges")
 	f.StringVar(&o.NodeAddress, "node-address", o.NodeAddress, "IP[:PORT] that the edges' Nodes carry, so that kube-apiserver dials this proxy")
 	f.StringVar(&o.AdminListen, "admin-listen", o.AdminListen, "address for /healthz, /readyz, /metrics and /edges")
+	f.BoolVar(&o.EdgeMetrics, "edge-metrics", o.EdgeMetrics, "add series for each edge to /metrics")
 	f.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error")
 	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json")
 }
