@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -12,6 +13,26 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
+
+// offlineMessage begins the message of the condition of an edge that is offline;
+// the time follows.
+const offlineMessage = "no session since "
+
+// OfflineSince tells when an edge was lost by what its Node says. It is false for
+// one that is connected as far as the Node tells.
+func OfflineSince(node *corev1.Node) (time.Time, bool) {
+	ready := findNodeCondition(&node.Status, corev1.NodeReady)
+	if ready == nil || ready.Status != corev1.ConditionUnknown {
+		return time.Time{}, false
+	}
+	if text, ok := strings.CutPrefix(ready.Message, offlineMessage); ok {
+		if since, err := time.Parse(time.RFC3339, text); err == nil {
+			return since, true
+		}
+	}
+	// The node controller's word, or a new edge's that has never been heard.
+	return ready.LastTransitionTime.Time, true
+}
 
 // offline marks the Node of an edge that has no session, once the grace is over
 // and no other replica has renewed its lease.
@@ -50,7 +71,7 @@ func (n *Nodes) offline(ctx context.Context, name string, st nodeState) (time.Du
 	// Unknown and not False: the edge may be running on its own.
 	setNodeCondition(status, corev1.NodeCondition{
 		Type: corev1.NodeReady, Status: corev1.ConditionUnknown, Reason: reasonOffline,
-		Message:           "no session since " + since.UTC().Format(time.RFC3339),
+		Message:           offlineMessage + since.UTC().Format(time.RFC3339),
 		LastHeartbeatTime: now, LastTransitionTime: now,
 	})
 	if err := patchNodeStatus(ctx, n.client, node, status, node.ResourceVersion); err != nil {

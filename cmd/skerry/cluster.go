@@ -44,6 +44,7 @@ func connect(c cluster) (kubernetes.Interface, error) {
 		return nil, fmt.Errorf("find the cluster: %w; name a file with --kubeconfig", err)
 	}
 	cfg.Timeout = apiTimeout
+	cfg.QPS = -1 // `status` asks for each edge, and bounds what is under way itself
 	cfg.UserAgent = "skerry/" + version
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {

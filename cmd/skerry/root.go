@@ -35,6 +35,7 @@ func newRoot(s streams) *cobra.Command {
 On a machine with access to the cluster:
   skerry token create        print the command that joins a machine
   skerry token list          what tokens are out there
+  skerry status [EDGE]       which edges are connected, and how well
   skerry revoke NODE         take a machine's access away
 
 On the machine itself:
@@ -49,7 +50,7 @@ On the machine itself:
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd.CommandPath(), err} })
-	root.AddCommand(newToken(), newRevoke(), newJoin(), newReset(), newVersion())
+	root.AddCommand(newToken(), newRevoke(), newStatus(), newJoin(), newReset(), newVersion())
 	return root
 }
 

@@ -235,6 +235,7 @@ func TestAuthorization(t *testing.T) {
 		{"GET", "/metrics/resource", []string{"X-Forwarded-Uri", "/api/v1/nodes/n7/proxy/metrics/resource"}, []review{{"get", "metrics", "n7"}}},
 		{"GET", "/edge/v1/nodes/n1/metrics/resource", nil, []review{{"get", "metrics", "n1"}}},
 		{"GET", "/stats/summary", nil, []review{{"get", "stats", ""}}},
+		{"GET", "/edge/v1/session", []string{"X-Forwarded-Uri", "/api/v1/nodes/n1/proxy/edge/v1/session"}, []review{{"get", "stats", "n1"}, {"get", "proxy", "n1"}}},
 		{"GET", "/logs/syslog", nil, []review{{"get", "log", ""}}},
 		{"GET", "/pods", nil, []review{{"get", "pods", ""}, {"get", "proxy", ""}}},
 		// Where a client's own header would get through, it counts for nothing.

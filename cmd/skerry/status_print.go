@@ -1,0 +1,177 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"k8s.io/apimachinery/pkg/util/duration"
+	"sigs.k8s.io/yaml"
+)
+
+// printer writes edges in the form that was asked for.
+type printer struct {
+	w      io.Writer
+	output string
+	single bool // json and yaml are of the edge itself, not of a list
+	widths []int
+}
+
+func newPrinter(w io.Writer, output string, single bool) *printer {
+	return &printer{w: w, output: output, single: single}
+}
+
+// all writes edges as one document or one table.
+func (p *printer) all(edges []edge, now time.Time) error {
+	if p.output != "json" && p.output != "yaml" {
+		return p.table(edges, now)
+	}
+	if p.single && len(edges) == 1 {
+		return p.document(edges[0])
+	}
+	if edges == nil {
+		edges = []edge{} // JSON wants [], not null
+	}
+	return p.document(edges)
+}
+
+// some writes edges as a document each, or as further lines of the table.
+func (p *printer) some(edges []edge, now time.Time) error {
+	if p.output != "json" && p.output != "yaml" {
+		return p.table(edges, now)
+	}
+	for _, e := range edges {
+		if p.output == "yaml" {
+			fmt.Fprintln(p.w, "---")
+		}
+		if err := p.document(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *printer) document(v any) error {
+	if p.output == "json" {
+		enc := json.NewEncoder(p.w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(v)
+	}
+	b, err := yaml.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("write YAML: %w", err)
+	}
+	_, err = p.w.Write(b)
+	return err
+}
+
+// table writes lines, and the head before the first. Columns keep the widths of
+// the lines before, so that those of --watch stand below one another.
+func (p *printer) table(edges []edge, now time.Time) error {
+	var lines [][]string
+	if p.widths == nil {
+		lines = append(lines, p.head())
+		p.widths = make([]int, len(lines[0]))
+	}
+	for i := range edges {
+		lines = append(lines, p.line(&edges[i], now))
+	}
+	for _, line := range lines {
+		for i, cell := range line {
+			p.widths[i] = max(p.widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	var b strings.Builder
+	for _, line := range lines {
+		var row strings.Builder
+		for i, cell := range line {
+			fmt.Fprintf(&row, "%-*s", p.widths[i]+3, cell)
+		}
+		b.WriteString(strings.TrimRight(row.String(), " ") + "\n")
+	}
+	_, err := io.WriteString(p.w, b.String())
+	return err
+}
+
+func (p *printer) head() []string {
+	h := []string{"NAME", "STATE", "LINK", "RTT", "LOSS", "SENT", "RECEIVED", "STREAMS", "RESUMES", "REMOTE", "AGENT"}
+	if p.output == "wide" {
+		h = append(h, "FOR", "SESSION", "LINKS", "MIGRATIONS", "REPLAYED", "DUPLICATE", "BUFFERED")
+	}
+	return h
+}
+
+func (p *printer) line(e *edge, now time.Time) []string {
+	line := []string{e.Node, e.state(now), oneLine(e.Link), e.rtt()}
+	wide := []string{age(e.Since, now), age(e.SessionSince, now), "", "", "", "", ""}
+	if e.SessionSince.IsZero() { // no session, no counters
+		line = append(line, "", "", "", "", "")
+	} else {
+		line = append(line, loss(e.PacketsLost, e.PacketsSent), size(e.BytesSent), size(e.BytesReceived),
+			strconv.Itoa(e.Streams), strconv.FormatUint(e.Resumes, 10))
+		wide = append(wide[:2], strconv.FormatUint(e.Links, 10), strconv.FormatUint(e.Migrations, 10),
+			size(e.ReplayedBytes), size(e.DuplicateBytes), size(uint64(max(e.BufferedBytes, 0))))
+	}
+	line = append(line, oneLine(e.Remote), oneLine(e.AgentVersion))
+	if p.output == "wide" {
+		line = append(line, wide...)
+	}
+	for i, cell := range line {
+		if cell == "" {
+			line[i] = "-"
+		}
+	}
+	return line
+}
+
+func (e *edge) state(now time.Time) string {
+	if e.State == stateOffline && !e.Since.IsZero() {
+		return "offline since " + age(e.Since, now)
+	}
+	return e.State
+}
+
+func (e *edge) rtt() string {
+	switch {
+	case e.RTT <= 0:
+		return ""
+	case e.RTT < 10:
+		return fmt.Sprintf("%.1fms", e.RTT)
+	}
+	return fmt.Sprintf("%.0fms", e.RTT)
+}
+
+// age is how long ago something was; nothing for the zero time.
+func age(t, now time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return duration.HumanDuration(max(now.Sub(t), 0)) // clocks differ
+}
+
+func loss(lost, sent uint64) string {
+	if sent == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f%%", 100*float64(lost)/float64(sent))
+}
+
+// size is a count of bytes with at most three digits.
+func size(n uint64) string {
+	f := float64(n)
+	unit := "B"
+	for _, u := range []string{"kB", "MB", "GB", "TB"} {
+		if f < 999.5 {
+			break
+		}
+		f, unit = f/1000, u
+	}
+	if f < 9.95 && unit != "B" {
+		return fmt.Sprintf("%.1f%s", f, unit)
+	}
+	return fmt.Sprintf("%.0f%s", f, unit)
+}
