@@ -192,7 +192,7 @@ func TestStatusErrors(t *testing.T) {
 	a.mu.Lock()
 	a.asked = 0
 	a.mu.Unlock()
-	for _, n := range strings.Fields("a b c d e f g h i j k l m n o p q r s t u v w x y z") {
+	for _, n := range strings.FieldsSeq("a b c d e f g h i j k l m n o p q r s t u v w x y z") {
 		a.add(n, corev1.ConditionTrue, "", status.Session{})
 	}
 	_, err := execute(t, statusCommand(c))
