@@ -141,8 +141,13 @@ func (m *tunnelMetrics) update() {
 func (m *tunnelMetrics) updateLocked(s *tunnel.Session) {
 	last, now := m.seen[s], s.Stats()
 	m.seen[s] = now
+	m.grow(&last, &now)
+}
+
+// grow adds what lies between two looks at a session.
+func (m *tunnelMetrics) grow(last, now *tunnel.Stats) {
 	for _, c := range m.counters {
-		c.Add(growth(c.of(&last), c.of(&now)))
+		c.Add(growth(c.of(last), c.of(now)))
 	}
 	for kind, n := range now.ByKind {
 		label, was := kindLabel(kind), last.ByKind[kind]

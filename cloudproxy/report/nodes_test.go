@@ -365,3 +365,26 @@ func TestPodsAreReadyAgainAfterReturn(t *testing.T) {
 		}
 	})
 }
+
+func TestOfflineSince(t *testing.T) {
+	marked, changed := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), time.Date(2026, 1, 2, 3, 5, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name    string
+		ready   []corev1.NodeCondition
+		want    time.Time
+		offline bool
+	}{
+		{"never ready", nil, time.Time{}, false},
+		{"ready", []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}, time.Time{}, false},
+		{"marked", []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown, Message: "no session since 2026-01-02T03:04:05Z"}}, marked, true},
+		{"node controller", []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionUnknown, Message: "Kubelet stopped posting node status."}}, changed, true},
+	} {
+		for i := range tt.ready {
+			tt.ready[i].LastTransitionTime = metav1.NewTime(changed)
+		}
+		got, offline := OfflineSince(&corev1.Node{Status: corev1.NodeStatus{Conditions: tt.ready}})
+		if offline != tt.offline || !got.Equal(tt.want) {
+			t.Errorf("%s: got %v, %v; want %v, %v", tt.name, got, offline, tt.want, tt.offline)
+		}
+	}
+}

@@ -166,9 +166,7 @@ func changes(shown map[string]edge, edges []edge) []edge {
 	}
 	for node := range shown {
 		if !there[node] {
-			gone := edge{State: stateRemoved}
-			gone.Node = node
-			list = append(list, gone)
+			list = append(list, edge{Node: node, State: stateRemoved})
 			delete(shown, node)
 		}
 	}

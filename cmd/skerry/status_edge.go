@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -36,8 +37,13 @@ const (
 
 // edge is one line: what the proxy says of the session, or else the Node.
 type edge struct {
+	Node  string `json:"node"`
 	State string `json:"state"`
-	status.Session
+	// Since is when the state began, as far as it is known.
+	Since        time.Time `json:"since,omitzero"`
+	AgentVersion string    `json:"agentVersion,omitempty"`
+	// Session is nil when there is none, or none that is known.
+	*status.Session
 	// Problem is why the proxy could not be asked.
 	Problem string `json:"problem,omitempty"`
 	err     error
@@ -45,8 +51,10 @@ type edge struct {
 
 // alike says that two looks at an edge show nothing new but counters.
 func (e *edge) alike(o *edge) bool {
-	return e.State == o.State && e.Since.Equal(o.Since) && e.SessionSince.Equal(o.SessionSince) && e.Link == o.Link &&
-		e.Remote == o.Remote && e.AgentVersion == o.AgentVersion && e.Resumes == o.Resumes
+	if e.State != o.State || !e.Since.Equal(o.Since) || e.AgentVersion != o.AgentVersion || (e.Session == nil) != (o.Session == nil) {
+		return false
+	}
+	return e.Session == nil || e.SessionSince.Equal(o.SessionSince) && e.Link == o.Link && e.Remote == o.Remote && e.Resumes == o.Resumes
 }
 
 // edges asks for all edges, or the one of the query, ordered by name.
@@ -96,14 +104,18 @@ func (q *query) edge(ctx context.Context, node *corev1.Node, down *unreachable) 
 	lost, offline := report.OfflineSince(node)
 	proxy := proxyAddress(node)
 	err := down.of(proxy)
-	e := edge{State: stateOffline}
+	e := edge{Node: node.Name, State: stateOffline}
+	var session status.Session
 	if err == nil {
-		e.Session, err = q.session(ctx, node.Name)
+		session, err = q.session(ctx, node.Name)
 		if err != nil && !apierrors.IsForbidden(err) && !apierrors.IsNotFound(err) && ctx.Err() == nil {
 			down.note(proxy, err)
 		}
 	}
-	e.Node = node.Name
+	e.Since, e.AgentVersion = session.Since, session.AgentVersion
+	if !session.SessionSince.IsZero() {
+		e.Session = &session
+	}
 	switch {
 	case err != nil:
 		e.err = explain(node.Name, err)
@@ -115,7 +127,7 @@ func (q *query) edge(ctx context.Context, node *corev1.Node, down *unreachable) 
 		default:
 			e.State = stateUnknown
 		}
-	case e.Connected:
+	case session.Connected:
 		e.State = stateConnected
 	}
 	if e.State == stateOffline && e.Since.IsZero() && offline {
@@ -131,7 +143,11 @@ func (q *query) session(ctx context.Context, node string) (status.Session, error
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var s status.Session
-	body, err := q.client.CoreV1().RESTClient().Get().Resource("nodes").Name(node).SubResource("proxy").Suffix(status.Path).DoRaw(ctx)
+	answer := q.client.CoreV1().RESTClient().Get().Resource("nodes").Name(node).SubResource("proxy").Suffix(status.Path).Do(ctx)
+	if err := answer.Error(); err != nil { // it reads a Status, which Raw does not
+		return s, err
+	}
+	body, err := answer.Raw()
 	if err != nil {
 		return s, err
 	}
@@ -145,11 +161,24 @@ func (q *query) session(ctx context.Context, node string) (status.Session, error
 func explain(node string, err error) error {
 	switch {
 	case apierrors.IsForbidden(err):
-		return fmt.Errorf("the session of %s can't be read: %w; its figures need the right to get nodes/proxy", node, err)
+		return fmt.Errorf("the session of %s can't be read: %s; its figures need the right to get nodes/proxy", node, reason(err))
 	case apierrors.IsNotFound(err):
 		return fmt.Errorf("the cloud proxy does not tell about the session of %s: it is older than this command, upgrade it", node)
 	}
-	return fmt.Errorf("kube-apiserver can't reach the cloud proxy of %s: %w; does it run, and is its --node-address right?", node, err)
+	return fmt.Errorf("kube-apiserver can't reach the cloud proxy of %s: %s; does it run, and is its --node-address right?", node, reason(err))
+}
+
+// reason digs out what was answered: for what is not a Status client-go has
+// general words, such as "the server is currently unable to handle the request".
+func reason(err error) string {
+	if e, ok := errors.AsType[*apierrors.StatusError](err); ok && e.Status().Details != nil {
+		for _, c := range e.Status().Details.Causes {
+			if text := strings.TrimSpace(oneLine(c.Message)); c.Type == metav1.CauseTypeUnexpectedServerResponse && text != "" && text != "unknown" {
+				return text
+			}
+		}
+	}
+	return err.Error()
 }
 
 // proxyAddress is where kube-apiserver finds the kubelet of an edge.

@@ -106,17 +106,21 @@ func (p *printer) head() []string {
 }
 
 func (p *printer) line(e *edge, now time.Time) []string {
-	line := []string{e.Node, e.state(now), oneLine(e.Link), e.rtt()}
-	wide := []string{age(e.Since, now), age(e.SessionSince, now), "", "", "", "", ""}
-	if e.SessionSince.IsZero() { // no session, no counters
-		line = append(line, "", "", "", "", "")
-	} else {
-		line = append(line, loss(e.PacketsLost, e.PacketsSent), size(e.BytesSent), size(e.BytesReceived),
-			strconv.Itoa(e.Streams), strconv.FormatUint(e.Resumes, 10))
-		wide = append(wide[:2], strconv.FormatUint(e.Links, 10), strconv.FormatUint(e.Migrations, 10),
-			size(e.ReplayedBytes), size(e.DuplicateBytes), size(uint64(max(e.BufferedBytes, 0))))
+	link, remote := []string{"", "", "", "", "", "", ""}, "" // no session, no figures
+	wide := []string{age(e.Since, now), "", "", "", "", "", ""}
+	if s := e.Session; s != nil {
+		link = []string{
+			oneLine(s.Link), rtt(s.RTT), loss(s.PacketsLost, s.PacketsSent), size(s.BytesSent), size(s.BytesReceived),
+			strconv.Itoa(s.Streams), strconv.FormatUint(s.Resumes, 10),
+		}
+		remote = oneLine(s.Remote)
+		wide = []string{
+			wide[0], age(s.SessionSince, now), strconv.FormatUint(s.Links, 10), strconv.FormatUint(s.Migrations, 10),
+			size(s.ReplayedBytes), size(s.DuplicateBytes), size(uint64(max(s.BufferedBytes, 0))),
+		}
 	}
-	line = append(line, oneLine(e.Remote), oneLine(e.AgentVersion))
+	line := append([]string{e.Node, e.state(now)}, link...)
+	line = append(line, remote, oneLine(e.AgentVersion))
 	if p.output == "wide" {
 		line = append(line, wide...)
 	}
@@ -135,14 +139,14 @@ func (e *edge) state(now time.Time) string {
 	return e.State
 }
 
-func (e *edge) rtt() string {
+func rtt(ms float64) string {
 	switch {
-	case e.RTT <= 0:
+	case ms <= 0:
 		return ""
-	case e.RTT < 10:
-		return fmt.Sprintf("%.1fms", e.RTT)
+	case ms < 10:
+		return fmt.Sprintf("%.1fms", ms)
 	}
-	return fmt.Sprintf("%.0fms", e.RTT)
+	return fmt.Sprintf("%.0fms", ms)
 }
 
 // age is how long ago something was; nothing for the zero time.

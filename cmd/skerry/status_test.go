@@ -62,6 +62,13 @@ func (a *statusAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		})
 	case !proxied:
 		_ = json.NewEncoder(w).Encode(node)
+	case a.fail == http.StatusServiceUnavailable: // kube-apiserver's own word
+		a.asked++
+		w.WriteHeader(a.fail)
+		_ = json.NewEncoder(w).Encode(&metav1.Status{
+			TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+			Status:   metav1.StatusFailure, Reason: metav1.StatusReasonServiceUnavailable, Code: int32(a.fail), Message: "some trouble",
+		})
 	case a.fail != 0:
 		a.asked++
 		w.Header().Set("Content-Type", "text/plain")
@@ -175,9 +182,9 @@ func TestStatusErrors(t *testing.T) {
 		{"nosuch", 0, "there is no edge nosuch; 'skerry status' lists all", ""},
 		{"No_Name", 0, `"No_Name" can't be an edge`, ""},
 		{"worker", 0, "node worker is not an edge of Skerry", ""},
-		{"press-07", http.StatusForbidden, "nodes/proxy", "press-07   connected   -"},
+		{"press-07", http.StatusForbidden, "some trouble; its figures need the right to get nodes/proxy", "press-07   connected   -"},
 		{"press-07", http.StatusNotFound, "older than this command", "press-07   unknown   -"},
-		{"press-07", http.StatusServiceUnavailable, "kube-apiserver can't reach the cloud proxy", "press-07   unknown"},
+		{"press-07", http.StatusServiceUnavailable, "kube-apiserver can't reach the cloud proxy of press-07: some trouble; does it run", "press-07   unknown"},
 		{"quarry", http.StatusServiceUnavailable, "does it run", "quarry   offline since 5m"},
 	} {
 		a.mu.Lock()
@@ -192,7 +199,7 @@ func TestStatusErrors(t *testing.T) {
 	a.mu.Lock()
 	a.asked = 0
 	a.mu.Unlock()
-	for _, n := range strings.FieldsSeq("a b c d e f g h i j k l m n o p q r s t u v w x y z") {
+	for n := range strings.FieldsSeq("a b c d e f g h i j k l m n o p q r s t u v w x y z") {
 		a.add(n, corev1.ConditionTrue, "", status.Session{})
 	}
 	_, err := execute(t, statusCommand(c))
