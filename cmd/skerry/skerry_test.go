@@ -36,7 +36,7 @@ func execute(t *testing.T, cmd *cobra.Command, args ...string) (string, error) {
 	cmd.SetErr(&out)
 	cmd.SetIn(strings.NewReader(""))
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	cmd.SetArgs(args)
+	cmd.SetArgs(append([]string{}, args...)) // for nil it takes the test's own
 	err := cmd.ExecuteContext(t.Context())
 	return out.String(), err
 }
