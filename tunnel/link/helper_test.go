@@ -43,7 +43,7 @@ func newAuthority(tb testing.TB) *authority {
 // server is a cloud's configuration that refuses the certificates of revoked nodes.
 func (a *authority) server(revoked ...string) *tls.Config {
 	a.tb.Helper()
-	pair, err := a.ca.SignServer(issuer.ServerRequest{Cluster: testCluster})
+	pair, err := a.ca.SignServer(issuer.ServerRequest{Cluster: testCluster, Names: []string{"127.0.0.1"}})
 	if err != nil {
 		a.tb.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
@@ -73,10 +74,10 @@ func (d proxyDialer) proxy(addr string) (*url.URL, error) {
 	if via, err := rules.ProxyFunc()(&url.URL{Scheme: "https", Host: addr}); err != nil || via == nil {
 		return nil, err
 	}
-	u, err := url.Parse(value)
-	if err != nil || u.Host == "" { // HOST:PORT has no scheme, or a strange one
-		u, err = url.Parse("http://" + value)
+	if !strings.Contains(value, "://") {
+		value = "http://" + value
 	}
+	u, err := url.Parse(value)
 	switch {
 	case err != nil || u.Hostname() == "":
 		return nil, fmt.Errorf("%s is not the URL of a proxy", name)
@@ -128,12 +129,14 @@ func connect(conn net.Conn, addr string, user *url.Userinfo) error {
 	if err := req.Write(conn); err != nil {
 		return fmt.Errorf("ask for %s: %w", addr, err)
 	}
-	answer := bufio.NewReader(io.LimitReader(conn, maxProxyAnswer))
+	bounded := &io.LimitedReader{R: conn, N: maxProxyAnswer}
+	answer := bufio.NewReader(bounded)
 	resp, err := http.ReadResponse(answer, req) //nolint:bodyclose // Close would wait for the body; the caller closes conn or goes on with it
-	if err != nil {
-		return fmt.Errorf("answer to CONNECT %s: %w", addr, err)
-	}
 	switch {
+	case err != nil && bounded.N == 0:
+		return fmt.Errorf("answer to CONNECT %s has a header of more than %d bytes", addr, maxProxyAnswer)
+	case err != nil:
+		return fmt.Errorf("answer to CONNECT %s: %w", addr, err)
 	case resp.StatusCode/100 != 2:
 		return fmt.Errorf("CONNECT %s was answered with %q", addr, resp.Status[:min(len(resp.Status), 200)])
 	case answer.Buffered() > 0:
