@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -51,12 +52,7 @@ func (a *authority) server(revoked ...string) *tls.Config {
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair, nil },
 		ClientCAs:      a.ca.Pool(), Cluster: testCluster, NextProtos: []string{testALPN},
 		Revoked: func(id certs.Identity, _ *x509.Certificate) bool {
-			for _, node := range revoked {
-				if id.Node == node {
-					return true
-				}
-			}
-			return false
+			return slices.Contains(revoked, id.Node)
 		},
 	})
 	if err != nil {
@@ -227,6 +223,10 @@ func ended(t *testing.T, err error, code wire.Code, remote bool) *ConnError {
 	}
 	if e.Code != code || e.Remote != remote {
 		t.Errorf("ended with %v, want code %v, remote %t", err, code, remote)
+	}
+	// What neither Close nor a goodbye ended was ended by the carrier.
+	if carrier := code == wire.CodeOffline || code == wire.CodeInternal || code == wire.CodeUnsupported; carrier && e.Application {
+		t.Errorf("%v is taken for a Close", err)
 	}
 	return e
 }

@@ -118,11 +118,16 @@ func (c *tlsConn) Settle() {
 
 // Close implements Conn.
 func (c *tlsConn) Close(code wire.Code, text string) {
-	if !c.end(&ConnError{Code: code, Text: text}) {
+	c.close(&ConnError{Code: code, Text: text, Application: true})
+}
+
+// close ends the connection and tells the peer.
+func (c *tlsConn) close(err *ConnError) {
+	if !c.end(err) {
 		return
 	}
 	said := make(chan struct{})
-	go c.part(&wire.Goodbye{Code: code, Text: clip(text)}, said)
+	go c.part(&wire.Goodbye{Code: err.Code, Text: clip(err.Text)}, said)
 	wait := time.NewTimer(partingWait)
 	defer wait.Stop()
 	select {
@@ -316,7 +321,7 @@ func (c *tlsConn) took(trip time.Duration) {
 // readFailed ends the connection for an error of its reader.
 func (c *tlsConn) readFailed(err error) {
 	if errors.Is(err, errBroken) {
-		c.Close(wire.CodeProtocol, err.Error())
+		c.close(&ConnError{Code: wire.CodeProtocol, Text: err.Error()})
 		return
 	}
 	c.fail(tlsError(err))

@@ -92,7 +92,8 @@ func (l *TLSListener) Close() error {
 	for {
 		select {
 		case c := <-l.ready:
-			c.Close(wire.CodeGoingAway, "listener is closed")
+			// Without a goodbye, which would be taken for the session's.
+			c.fail(&ConnError{Code: wire.CodeGoingAway, Text: "listener is closed"})
 		default:
 			return err
 		}

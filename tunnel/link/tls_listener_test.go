@@ -119,7 +119,7 @@ func TestTLSListenerSurvivesAcceptErrors(t *testing.T) {
 		}
 		ended(t, err, wire.CodeGoingAway, false)
 		<-c.Done()
-		ended(t, c.Err(), wire.CodeGoingAway, true)
+		ended(t, c.Err(), wire.CodeOffline, false)
 	})
 }
 

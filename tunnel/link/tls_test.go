@@ -199,6 +199,9 @@ func TestTLSClose(t *testing.T) {
 			e := ended(t, <-fromCloud.end, wire.CodeReplaced, cloudCloses)
 			ended(t, <-fromEdge.end, wire.CodeReplaced, !cloudCloses)
 			ended(t, edge.Err(), wire.CodeReplaced, cloudCloses)
+			if !e.Application {
+				t.Error("not marked as a Close")
+			}
 			if cloudCloses && e.Text != strings.Repeat("ä", maxText/2) {
 				t.Errorf("text of %d bytes", len(e.Text))
 			}
