@@ -28,6 +28,7 @@ func listen(ctx context.Context, c *Config) (_ *listeners, err error) {
 		}
 	}()
 	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // on such sockets the tunnel can't bound TCP's waits
 	if l.tcp, err = lc.Listen(ctx, "tcp", c.Listen); err != nil {
 		return nil, listenError("listen", "TCP", c.Listen, err)
 	}

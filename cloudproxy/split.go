@@ -157,6 +157,14 @@ func (r *replayed) Read(p []byte) (int, error) {
 // NetConn gives the connection below, for its socket options.
 func (r *replayed) NetConn() net.Conn { return r.Conn }
 
+// CloseWrite ends the sending direction.
+func (r *replayed) CloseWrite() error {
+	if c, ok := r.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return r.Conn.Close()
+}
+
 // hand gives a connection to who accepts it.
 func (b *branch) hand(ctx context.Context, conn net.Conn) {
 	select {

@@ -36,6 +36,7 @@ type connection struct {
 	conn    link.Conn
 	release func()
 	err     error
+	final   bool // err is the cloud's own word: it says no to this edge
 }
 
 // carrier makes a connection and says Hello on it. QUIC and TLS over TCP race, the
@@ -90,7 +91,7 @@ func (d *dialer) connect(ctx context.Context, onlyQUIC bool) (connection, error)
 	for ; left > 0; left-- {
 		select {
 		case k := <-results:
-			if k.err == nil || refusal(k.err) {
+			if k.err == nil || k.final {
 				return k, k.err
 			}
 			failed = errors.Join(failed, k.err)
@@ -132,7 +133,7 @@ func (d *dialer) quic(ctx context.Context) connection {
 	if err != nil {
 		release()
 	}
-	return connection{conn, release, err}
+	return connection{conn: conn, release: release, err: err, final: refusal(err)}
 }
 
 // tls dials TCP, again and again, once QUIC has had its chance.
@@ -145,7 +146,10 @@ func (d *dialer) tls(ctx context.Context) connection {
 	conn, err := race(ctx, []net.Addr{nil}, nil, func(ctx context.Context, _ net.Addr) (link.Conn, error) {
 		return link.DialTLS(ctx, d.cfg.DialTCP, d.cfg.Address, d.cfg.TLS, link.EdgeLimits().KeepAlive)
 	})
-	return connection{conn, func() {}, err}
+	// What is at the TCP port may be something in between, or a cloud that has only
+	// enrolment there: that says nothing about QUIC.
+	no, ok := errors.AsType[*link.ConnError](err)
+	return connection{conn: conn, release: func() {}, err: err, final: ok && no.Remote && (no.Untrusted || no.Application)}
 }
 
 // resolve finds the proxy's addresses. Those known from before do, when a name

@@ -3,8 +3,9 @@ package wire
 const typeStreamData Type = 17
 
 // MaxChunk is the most bytes that a sender puts into one StreamData: what waits
-// behind a chunk on a pipe that all streams share waits that long.
-const MaxChunk = 16 << 10
+// behind a chunk on a pipe that all streams share waits that long. With its header
+// it fits one record of TLS.
+const MaxChunk = 16<<10 - 64
 
 // StreamData is a piece of one direction of a stream. The same bytes may come
 // again, by the same carrier or by another.
