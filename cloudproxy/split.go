@@ -64,7 +64,7 @@ func (s *splitter) run(ctx context.Context) error {
 		conn, err := s.ln.Accept()
 		switch {
 		case ctx.Err() != nil:
-			return nil //nolint:nilerr // told to stop
+			return nil
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil:

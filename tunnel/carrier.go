@@ -30,7 +30,7 @@ type carrier struct {
 	inbox   *wire.Reader // the peer's control lane
 	release func()       // called when nothing of the carrier runs any more
 
-	ctx    context.Context // ends when the carrier is given up
+	ctx    context.Context //nolint:containedctx // the carrier's life: it ends when it is given up
 	cancel context.CancelFunc
 	gone   chan struct{} // closed then, too
 	wg     sync.WaitGroup
@@ -207,13 +207,13 @@ func (s *Session) talk(c *carrier) {
 // listen takes in the lanes that the peer opens, in a tight loop because quic-go's
 // own queue is short. The peer's limit on lanes bounds its goroutines.
 func (s *Session) listen(c *carrier) {
-	c.wg.Go(func() { s.read(c, c.inbox) })
+	c.wg.Go(func() { s.read(c.inbox) })
 	for {
 		lane, err := c.conn.AcceptLane(c.ctx)
 		if err != nil {
 			return // the carrier has ended, as its watch notices
 		}
-		c.wg.Go(func() { s.read(c, newLaneReader(lane)) })
+		c.wg.Go(func() { s.read(newLaneReader(lane)) })
 	}
 }
 
@@ -222,7 +222,7 @@ func newLaneReader(r io.Reader) *wire.Reader {
 }
 
 // read takes in the frames of one lane until it ends.
-func (s *Session) read(c *carrier, frames *wire.Reader) {
+func (s *Session) read(frames *wire.Reader) {
 	for {
 		f, err := frames.Next()
 		switch {

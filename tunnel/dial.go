@@ -89,6 +89,10 @@ func (c *DialConfig) fill() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.TLS.ClientSessionCache == nil {
+		c.TLS = c.TLS.Clone()
+		c.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(maxAddresses)
+	}
 	c.Hello.MaxStreams = uint64(c.MaxStreams)
 	c.TLS = withALPN(c.TLS)
 	return nil
@@ -150,8 +154,24 @@ func abandoned(hello *wire.Hello) wire.Code {
 	return wire.CodeCanceled
 }
 
+// say opens the control lane and says Hello on it.
+func (d *dialer) say(ctx context.Context, conn link.Conn, s *salute) {
+	control, err := conn.OpenLane(ctx, urgency(wire.KindControl))
+	if err != nil {
+		s.err = err
+		return
+	}
+	b := wire.Append(nil, &s.hello)
+	if s.hello.Session != ([16]byte{}) {
+		b = wire.Append(b, d.session.positions())
+	}
+	_, s.err = control.Write(b)
+	s.control = control
+}
+
 // greet says Hello and waits for Welcome.
-func (d *dialer) greet(ctx context.Context, conn link.Conn, hello *wire.Hello) (*carrier, *greeting, error) {
+func (d *dialer) greet(ctx context.Context, conn link.Conn, said *salute) (*carrier, *greeting, error) {
+	hello := &said.hello
 	ctx, cancel := context.WithTimeout(ctx, greetTimeout)
 	defer cancel()
 	// In TLS 1.3 the client is done before the server has looked at its
@@ -170,16 +190,10 @@ func (d *dialer) greet(ctx context.Context, conn link.Conn, hello *wire.Hello) (
 		return nil, nil, err
 	}
 	g.cert = conn.TLS().PeerCertificates[0]
-	control, err := conn.OpenLane(ctx, urgency(wire.KindControl))
-	if err != nil {
-		return nil, nil, fail("open control lane", err)
-	}
-	b := wire.Append(nil, hello)
-	if hello.Session != ([16]byte{}) {
-		b = wire.Append(b, d.session.positions())
-	}
-	if _, err := control.Write(b); err != nil {
-		return nil, nil, fail("say hello", err)
+	if said.control == nil {
+		if d.say(ctx, conn, said); said.err != nil {
+			return nil, nil, fail("say hello", said.err)
+		}
 	}
 	lane, err := conn.AcceptLane(ctx)
 	if err != nil {
@@ -200,7 +214,7 @@ func (d *dialer) greet(ctx context.Context, conn link.Conn, hello *wire.Hello) (
 			return nil, nil, fail("wait for resume", err)
 		}
 	}
-	return newCarrier(d.session.ctx, conn, control, inbox, hello.Carrier, nil), g, nil
+	return newCarrier(d.session.ctx, conn, said.control, inbox, hello.Carrier, nil), g, nil
 }
 
 // expect reads the frame that must come next.

@@ -25,35 +25,57 @@ const (
 type dialer struct {
 	cfg     DialConfig
 	session *Session
-	seq     atomic.Uint64
+	rounds  atomic.Uint64
 
 	mu    sync.Mutex // guards the following field
 	addrs []net.Addr // the last that were found
 }
 
+// salute is a Hello, and the lane by which it was sent.
+type salute struct {
+	hello   wire.Hello
+	control link.Lane
+	err     error
+}
+
 // connection is an attempt's outcome.
 type connection struct {
-	conn    link.Conn
+	conn    link.Conn // perhaps a *welcomed
 	release func()
 	err     error
 	final   bool // err is the cloud's own word: it says no to this edge
 }
 
+// welcomed is a connection on which the cloud has answered Hello.
+type welcomed struct {
+	link.Conn
+	carrier  *carrier
+	greeting *greeting
+}
+
 // carrier makes a connection and says Hello on it. QUIC and TLS over TCP race, the
 // latter with a handicap, unless only QUIC will do.
+//
+// A new session is begun on the connection that won. To go on with a session, every
+// attempt says Hello as early as it can, and the first Welcome wins: the cloud
+// takes one of them, and refuses the others with CodeNextCarrier.
 func (d *dialer) carrier(ctx context.Context, hello wire.Hello, onlyQUIC bool) (*carrier, *greeting, error) {
-	k, err := d.connect(ctx, onlyQUIC)
+	r := &round{hello: hello}
+	if hello.Session != ([16]byte{}) {
+		r.hello.Carrier = d.rounds.Add(1) << attemptBits
+		r.resumes = true
+	}
+	k, err := d.connect(ctx, r, onlyQUIC)
 	if err != nil {
 		return nil, nil, sessionError(err)
 	}
-	hello.Carrier = d.seq.Add(1)
-	c, g, err := d.greet(ctx, k.conn, &hello)
+	if w, ok := k.conn.(*welcomed); ok {
+		w.carrier.release = k.release
+		return w.carrier, w.greeting, nil
+	}
+	c, g, err := d.greet(ctx, k.conn, &salute{hello: r.hello})
 	if err != nil {
-		code := abandoned(&hello)
-		if refused, ok := errors.AsType[*SessionError](err); ok && !refused.Remote {
-			code = refused.Code
-		}
-		k.conn.Close(code, "no session")
+		d.giveUp(k.conn, &r.hello, err)
 		k.release()
 		return nil, nil, err
 	}
@@ -61,8 +83,46 @@ func (d *dialer) carrier(ctx context.Context, hello wire.Hello, onlyQUIC bool) (
 	return c, g, nil
 }
 
+// attemptBits are the low bits of Hello's Carrier, which count the attempts of one
+// round.
+const attemptBits = 8
+
+// round is one search for a carrier.
+type round struct {
+	hello    wire.Hello
+	resumes  bool // a session that goes on
+	attempts atomic.Uint64
+}
+
+// attempt gives the Hello of another attempt. There are fewer than 1<<attemptBits:
+// a round is over long before.
+func (r *round) attempt() *salute {
+	s := &salute{hello: r.hello}
+	s.hello.Carrier |= min(r.attempts.Add(1), 1<<attemptBits-1)
+	return s
+}
+
+// greeted says Hello, if it was not said yet, and waits for Welcome.
+func (d *dialer) greeted(ctx context.Context, conn link.Conn, s *salute) (link.Conn, error) { //nolint:ireturn // the one it got
+	c, g, err := d.greet(ctx, conn, s)
+	if err != nil {
+		d.giveUp(conn, &s.hello, err)
+		return nil, err
+	}
+	return &welcomed{conn, c, g}, nil
+}
+
+// giveUp closes a connection on which there is no Welcome.
+func (d *dialer) giveUp(conn link.Conn, hello *wire.Hello, err error) {
+	code := abandoned(hello)
+	if refused, ok := errors.AsType[*SessionError](err); ok && !refused.Remote {
+		code = refused.Code
+	}
+	conn.Close(code, "no session")
+}
+
 // connect gives the first connection. An answer that says no ends the race.
-func (d *dialer) connect(ctx context.Context, onlyQUIC bool) (connection, error) {
+func (d *dialer) connect(ctx context.Context, r *round, onlyQUIC bool) (connection, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	results := make(chan connection)
 	var wg sync.WaitGroup
@@ -75,16 +135,16 @@ func (d *dialer) connect(ctx context.Context, onlyQUIC bool) (connection, error)
 			case results <- k:
 			case <-ctx.Done():
 				if k.err == nil {
-					k.conn.Close(wire.CodeCanceled, "another attempt was faster")
+					k.conn.Close(wire.CodeNextCarrier, "another attempt was faster")
 					k.release()
 				}
 			}
 		})
 	}
-	run(d.quic)
+	run(func(ctx context.Context) connection { return d.quic(ctx, r) })
 	left := 1
 	if !onlyQUIC {
-		run(d.tls)
+		run(func(ctx context.Context) connection { return d.tls(ctx, r) })
 		left++
 	}
 	var failed error
@@ -102,14 +162,19 @@ func (d *dialer) connect(ctx context.Context, onlyQUIC bool) (connection, error)
 	return connection{}, failed
 }
 
-// refusal reports that the cloud itself has said no.
-func refusal(err error) bool {
-	no, ok := errors.AsType[*link.ConnError](err)
-	return ok && (no.Remote || no.Untrusted)
+// refusal reports that the cloud itself has said no. later means that it only has
+// said so to this attempt, because it has taken another.
+func refusal(err error) (no, later bool) {
+	e, ok := errors.AsType[*SessionError](sessionError(err))
+	if !ok {
+		return false, false
+	}
+	no = e.Remote || errors.Is(e, ErrUntrusted)
+	return no, no && e.Code == wire.CodeNextCarrier
 }
 
 // quic dials all addresses, again and again.
-func (d *dialer) quic(ctx context.Context) connection {
+func (d *dialer) quic(ctx context.Context, r *round) connection {
 	addrs, err := d.resolve(ctx)
 	if err != nil {
 		return connection{err: err}
@@ -127,29 +192,53 @@ func (d *dialer) quic(ctx context.Context) connection {
 			d.cfg.Log.Debug("close the carrier's socket", "err", err)
 		}
 	}
-	conn, err := race(ctx, addrs, d.session.nudge, func(ctx context.Context, addr net.Addr) (link.Conn, error) {
-		return t.Dial(ctx, addr, d.cfg.TLS, link.EdgeLimits())
+	conn, err := race(ctx, addrs, d.session.nudge, d.patience(), func(ctx context.Context, addr net.Addr) (link.Conn, error) {
+		if !r.resumes {
+			conn, _, err := t.Dial(ctx, addr, d.cfg.TLS, link.EdgeLimits(), nil)
+			return conn, err
+		}
+		s := r.attempt()
+		conn, said, err := t.Dial(ctx, addr, d.cfg.TLS, link.EdgeLimits(), func(c link.Conn) { d.say(ctx, c, s) })
+		if err != nil {
+			return nil, err
+		}
+		if !said || s.err != nil {
+			s = r.attempt()
+		}
+		return d.greeted(ctx, conn, s)
 	})
 	if err != nil {
 		release()
 	}
-	return connection{conn: conn, release: release, err: err, final: refusal(err)}
+	no, later := refusal(err)
+	return connection{conn: conn, release: release, err: err, final: no && !later}
 }
 
+// patience is how long the other attempts may take once the cloud has said that it
+// took one of them.
+func (d *dialer) patience() time.Duration { return time.Second + 2*d.session.lastRTT() }
+
 // tls dials TCP, again and again, once QUIC has had its chance.
-func (d *dialer) tls(ctx context.Context) connection {
+func (d *dialer) tls(ctx context.Context, r *round) connection {
 	select {
 	case <-time.After(max(tcpDelay, d.session.lastRTT())):
 	case <-ctx.Done():
 		return connection{err: ctx.Err()}
 	}
-	conn, err := race(ctx, []net.Addr{nil}, nil, func(ctx context.Context, _ net.Addr) (link.Conn, error) {
-		return link.DialTLS(ctx, d.cfg.DialTCP, d.cfg.Address, d.cfg.TLS, link.EdgeLimits().KeepAlive)
+	conn, err := race(ctx, []net.Addr{nil}, nil, d.patience(), func(ctx context.Context, _ net.Addr) (link.Conn, error) {
+		conn, err := link.DialTLS(ctx, d.cfg.DialTCP, d.cfg.Address, d.cfg.TLS, link.EdgeLimits().KeepAlive)
+		if err != nil || !r.resumes {
+			return conn, err
+		}
+		return d.greeted(ctx, conn, r.attempt())
 	})
 	// What is at the TCP port may be something in between, or a cloud that has only
 	// enrolment there: that says nothing about QUIC.
-	no, ok := errors.AsType[*link.ConnError](err)
-	return connection{conn: conn, release: func() {}, err: err, final: ok && no.Remote && (no.Untrusted || no.Application)}
+	no, later := refusal(err)
+	if c, ok := errors.AsType[*link.ConnError](err); ok && !c.Application && !(c.Remote && c.Untrusted) {
+		no = false
+	}
+	return connection{conn: conn, release: func() {}, err: err, final: no && !later}
 }
 
 // resolve finds the proxy's addresses. Those known from before do, when a name

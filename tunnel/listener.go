@@ -252,8 +252,21 @@ type arrival struct {
 }
 
 // greet takes Hello.
+//
+// A Hello that came before the handshake was done may be a copy of one that was
+// said before (RFC 8446, section 8). It may resume a session: that each carrier has
+// a number of its own makes a copy useless, and what the streams carry after it has
+// its place in them. To begin a session it must wait for the handshake.
 func (l *Listener) greet(ctx context.Context, conn link.Conn) (*arrival, error) {
+	if !conn.Early() {
+		if err := conn.Handshake(ctx); err != nil {
+			return nil, fmt.Errorf("wait for handshake: %w", err)
+		}
+	}
 	state := conn.TLS()
+	if len(state.PeerCertificates) == 0 || time.Now().After(state.PeerCertificates[0].NotAfter) {
+		return nil, &SessionError{Code: wire.CodeBadRequest, Text: "certificate is missing or has expired"}
+	}
 	in := &arrival{conn: conn}
 	var err error
 	if in.peer, err = certs.PeerIdentity(state); err != nil {
@@ -285,6 +298,11 @@ func (l *Listener) greet(ctx context.Context, conn link.Conn) (*arrival, error) 
 	if in.hello.Session != ([16]byte{}) {
 		if in.resume, err = expect[*wire.Resume](in.inbox); err != nil {
 			return nil, fmt.Errorf("wait for resume of %s: %w", in.peer.Node, sessionError(err))
+		}
+	}
+	if in.hello.Session == ([16]byte{}) {
+		if err := conn.Handshake(ctx); err != nil {
+			return nil, fmt.Errorf("wait for handshake of %s: %w", in.peer.Node, err)
 		}
 	}
 	if in.control, err = conn.OpenLane(ctx, urgency(wire.KindControl)); err != nil {
@@ -335,8 +353,8 @@ func (l *Listener) resume(in *arrival) error {
 	s.attach.Lock()
 	defer s.attach.Unlock()
 	old := s.current.Load()
-	if in.hello.Carrier <= s.newest {
-		return &SessionError{Code: wire.CodeNextCarrier, Text: "a later carrier is here already"}
+	if !s.admit(in.hello.Carrier) {
+		return &SessionError{Code: wire.CodeNextCarrier, Text: "another carrier is here already"}
 	}
 	s.detach(old, wire.CodeNextCarrier, "another carrier took over")
 	if !s.take(in, s.positions()) {
@@ -359,8 +377,24 @@ func (s *Session) take(in *arrival, at *wire.Resume) bool {
 		in.conn.Close(wire.CodeNextCarrier, "the carrier broke")
 		return at != nil // the edge dials again
 	}
-	s.newest = in.hello.Carrier
 	return s.use(newCarrier(s.ctx, in.conn, in.control, in.inbox, in.hello.Carrier, func() {}), in.resume)
+}
+
+// admit reports whether a carrier may be used. Of two rounds the later one counts;
+// in one round the first attempt that arrives, as long as it lives, and none twice.
+// The caller holds s.attach.
+func (s *Session) admit(number uint64) bool {
+	switch round := number >> attemptBits; {
+	case round < s.round:
+		return false
+	case round > s.round:
+		s.round, s.tried = round, make(map[uint64]struct{})
+	case s.current.Load() != nil:
+		return false
+	}
+	_, again := s.tried[number]
+	s.tried[number] = struct{}{}
+	return !again
 }
 
 func (l *Listener) welcome(s *Session) wire.Welcome {

@@ -156,7 +156,7 @@ func hostile(t *testing.T, n *tunneltest.Net) link.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tr.Close() })
-	c, err := tr.Dial(t.Context(), n.Listener().Addr(), n.Config("bad", 1).TLS, link.EdgeLimits())
+	c, _, err := tr.Dial(t.Context(), n.Listener().Addr(), n.Config("bad", 1).TLS, link.EdgeLimits(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,8 +192,8 @@ func TestSilentPeerIsDroppedAndDelaysNobody(t *testing.T) {
 					t.Errorf("a good edge took %v beside it, want %v", got, 2*rtt)
 				}
 				<-bad.Done()
-				// The cloud's clock starts half a round trip after the client's handshake.
-				if got, want := time.Since(start), ready+rtt/2+10*time.Second+rtt/2; got != want {
+				// The cloud's clock starts with the client's first packet.
+				if got, want := time.Since(start), rtt/2+10*time.Second+rtt/2; got != want {
 					t.Errorf("dropped after %v, want %v", got, want)
 				}
 				var cerr *link.ConnError

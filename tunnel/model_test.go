@@ -174,6 +174,7 @@ func echo(t *testing.T, wg *sync.WaitGroup, seed uint64, from *tunnel.Session) {
 
 // serve takes a stream of echo's, whichever it is.
 func serve(t *testing.T, st *tunnel.Stream) {
+	t.Helper()
 	defer st.Close()
 	var seed uint64
 	var asked, answered int

@@ -55,9 +55,9 @@ type attempt struct {
 
 // race dials the addresses one after the other and again, each attempt beside
 // those that still wait, and gives the first connection. nudge begins the next
-// attempt at once. An answer that says no ends it: to ask again is the caller's
-// decision.
-func race(ctx context.Context, addrs []net.Addr, nudge <-chan struct{}, dial func(context.Context, net.Addr) (link.Conn, error)) (link.Conn, error) { //nolint:ireturn // whichever carrier wins
+// attempt at once. An answer that says no ends it, to ask again is the caller's
+// decision; one that says that another attempt was taken ends it after patience.
+func race(ctx context.Context, addrs []net.Addr, nudge <-chan struct{}, patience time.Duration, dial func(context.Context, net.Addr) (link.Conn, error)) (link.Conn, error) { //nolint:ireturn // whichever carrier wins
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	results := make(chan attempt)
@@ -67,6 +67,7 @@ func race(ctx context.Context, addrs []net.Addr, nudge <-chan struct{}, dial fun
 	start := time.NewTimer(0)
 	defer start.Stop()
 	var last error
+	var enough <-chan time.Time
 	for i := 0; ; {
 		select {
 		case <-nudge:
@@ -79,7 +80,7 @@ func race(ctx context.Context, addrs []net.Addr, nudge <-chan struct{}, dial fun
 				case results <- attempt{conn, err}:
 				case <-ctx.Done():
 					if conn != nil {
-						conn.Close(wire.CodeCanceled, "another attempt was faster")
+						conn.Close(wire.CodeNextCarrier, "another attempt was faster")
 					}
 				}
 			})
@@ -94,9 +95,14 @@ func race(ctx context.Context, addrs []net.Addr, nudge <-chan struct{}, dial fun
 				return r.conn, nil
 			}
 			last = r.err
-			if refusal(r.err) {
+			switch no, later := refusal(r.err); {
+			case later && enough == nil:
+				enough = time.After(patience)
+			case no && !later:
 				return nil, r.err
 			}
+		case <-enough:
+			return nil, last
 		case <-ctx.Done():
 			if last != nil {
 				return nil, fmt.Errorf("%w; last attempt: %s", ctx.Err(), last.Error())

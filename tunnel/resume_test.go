@@ -197,3 +197,49 @@ func TestQUICWins(t *testing.T) {
 		}
 	})
 }
+
+// A resume takes one round trip from the dial to the cloud's bytes, since Hello
+// leaves with the first packet.
+func TestResumeTakesOneRoundTrip(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rtt = 600 * time.Millisecond
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		cloud, edge := n.Pair("edge-1")
+		st, err := cloud.Open(t.Context(), wire.KindExec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		far := accept(t, edge)
+		tunneltest.Pass(5 * time.Second)
+		n.Outage(true)
+		edge.Check()
+		detached(edge)
+		if _, err := io.WriteString(st, "down"); err != nil {
+			t.Fatal(err)
+		}
+		tunneltest.Pass(30 * time.Second)
+		n.Outage(false)
+		tunneltest.Pass(3 * time.Second) // attempts that were under way are over
+		if got := edge.Stats(); !got.Attached || got.Resumes != 1 {
+			t.Fatalf("%+v", got)
+		}
+		if _, err := io.ReadFull(far, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		n.Outage(true)
+		edge.Check()
+		detached(edge)
+		n.Outage(false)
+		if _, err := io.WriteString(st, "more"); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		edge.Check() // begins an attempt now
+		if _, err := io.ReadFull(far, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Since(start); got != rtt {
+			t.Errorf("the cloud's bytes came %v after the dial, want %v", got, rtt)
+		}
+	})
+}

@@ -46,14 +46,15 @@ type Session struct {
 	memory                  *memory
 	frames                  *frames
 
-	ctx      context.Context // ends with the session
+	ctx      context.Context //nolint:containedctx // the session's life: it ends with it
 	cancel   context.CancelFunc
 	incoming chan *Stream
 	done     chan struct{}
 
 	current atomic.Pointer[carrier] // nil while there is none
 	attach  sync.Mutex              // held while the carrier changes
-	newest  uint64                  // of the carriers' numbers; guarded by attach; the cloud's
+	round   uint64                  // the edge's latest; guarded by attach, as tried; the cloud's
+	tried   map[uint64]struct{}     // attempts of that round
 
 	written    atomic.Bool  // something was written since the watchdog looked
 	lastMoved  atomic.Int64 // nanoseconds after since

@@ -68,6 +68,7 @@ func (l Limits) config() *quic.Config {
 		MaxIncomingStreams:             -1,
 		MaxIncomingUniStreams:          int64(l.MaxLanes),
 		EnableDatagrams:                true, // heartbeats
+		Allow0RTT:                      true, // package tunnel looks at Conn.Early
 		InitialPacketSize:              packetSize,
 	}
 }

@@ -30,6 +30,12 @@ type Conn interface {
 	// Ping sends something that makes Stats.Received grow on its return. It does not
 	// wait.
 	Ping() error
+	// Early reports that the peer sent, and may be answered, before its handshake was
+	// done: what it sent may be a copy of what it sent before.
+	Early() bool
+	// Handshake waits until the handshake is done, and the peer with it proven to be
+	// there and who it is.
+	Handshake(ctx context.Context) error
 	// Settle says that the peer is known now, so that it no longer counts as pending.
 	Settle()
 	// Close ends the connection and tells the peer once; it does not wait for what
@@ -39,7 +45,8 @@ type Conn interface {
 	Done() <-chan struct{}
 	// Err is why the connection ended, a *ConnError, or nil.
 	Err() error
-	// TLS is the state of the finished handshake.
+	// TLS is the state of the handshake, which on a Conn that is Early has the peer's
+	// certificate of an earlier connection.
 	TLS() tls.ConnectionState
 	// LocalAddr is the socket's address.
 	LocalAddr() net.Addr

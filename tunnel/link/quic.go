@@ -56,6 +56,21 @@ func (c *quicConn) receivePings(ctx context.Context) {
 	}
 }
 
+// Early implements Conn.
+func (c *quicConn) Early() bool { return c.q.ConnectionState().Used0RTT }
+
+// Handshake implements Conn.
+func (c *quicConn) Handshake(ctx context.Context) error {
+	select {
+	case <-c.q.HandshakeComplete():
+		return nil
+	case <-c.q.Context().Done():
+		return c.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Settle implements Conn.
 func (c *quicConn) Settle() {
 	if c.settle != nil {

@@ -109,6 +109,12 @@ func (c *tlsConn) Ping() error {
 	return nil
 }
 
+// Early implements Conn.
+func (*tlsConn) Early() bool { return false }
+
+// Handshake implements Conn: it was done before there was a Conn.
+func (*tlsConn) Handshake(context.Context) error { return nil }
+
 // Settle implements Conn.
 func (c *tlsConn) Settle() {
 	if c.settle != nil {

@@ -8,6 +8,8 @@ import (
 	"net"
 
 	"github.com/quic-go/quic-go"
+
+	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
 // TransportConfig is what NewTransport needs.
@@ -56,17 +58,50 @@ func NewTransport(cfg TransportConfig) (*Transport, error) {
 }
 
 // Dial makes a connection. A refused or broken handshake gives a *ConnError.
-func (t *Transport) Dial(ctx context.Context, addr net.Addr, conf *tls.Config, l Limits) (Conn, error) { //nolint:ireturn // one of two carriers'
-	q, err := t.q.Dial(ctx, addr, conf, l.config())
-	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", addr, connError(err))
+//
+// When this side has been at the peer before, early is called with a Conn whose
+// handshake is still to be done, and what is written to it leaves with the first
+// packet (0-RTT, RFC 9001, section 4.6). early may be nil. said tells whether
+// the peer took what early wrote; if it did not, it is as if early was not called.
+func (t *Transport) Dial(ctx context.Context, addr net.Addr, conf *tls.Config, l Limits, early func(Conn)) (c Conn, said bool, err error) { //nolint:ireturn // one of two carriers'
+	if early == nil {
+		q, err := t.q.Dial(ctx, addr, conf, l.config())
+		if err != nil {
+			return nil, false, fmt.Errorf("dial %s: %w", addr, connError(err))
+		}
+		return &quicConn{q: q}, false, nil
 	}
-	return &quicConn{q: q}, nil
+	q, err := t.q.DialEarly(ctx, addr, conf, l.config())
+	if err != nil {
+		return nil, false, fmt.Errorf("dial %s: %w", addr, connError(err))
+	}
+	select {
+	case <-q.HandshakeComplete():
+		return &quicConn{q: q}, false, nil // never been here, or as fast as that
+	default:
+	}
+	early(&quicConn{q: q})
+	select {
+	case <-q.HandshakeComplete():
+	case <-q.Context().Done():
+	case <-ctx.Done():
+		_ = q.CloseWithError(quic.ApplicationErrorCode(wire.CodeNextCarrier), "") // its error is always nil
+		return nil, false, fmt.Errorf("dial %s: %w", addr, ctx.Err())
+	}
+	if err := context.Cause(q.Context()); err != nil {
+		return nil, false, fmt.Errorf("dial %s: %w", addr, connError(err))
+	}
+	if said = q.ConnectionState().Used0RTT; !said {
+		if q, err = q.NextConnection(ctx); err != nil {
+			return nil, false, fmt.Errorf("dial %s: %w", addr, connError(err))
+		}
+	}
+	return &quicConn{q: q}, said, nil
 }
 
 // Listen takes connections in.
 func (t *Transport) Listen(conf *tls.Config, l Limits) (*Listener, error) {
-	q, err := t.q.Listen(conf, l.config())
+	q, err := t.q.ListenEarly(conf, l.config())
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", t.q.Conn.LocalAddr(), err)
 	}
@@ -79,8 +114,8 @@ func (t *Transport) Close() error {
 	return errors.Join(t.q.Close(), t.q.Conn.Close())
 }
 
-// Listener gives the connections whose handshake is done.
-type Listener struct{ q *quic.Listener }
+// Listener gives connections whose handshake may still go on, see Conn.Handshake.
+type Listener struct{ q *quic.EarlyListener }
 
 // Accept must be called in a tight loop: quic-go keeps 32 and refuses more.
 func (l *Listener) Accept(ctx context.Context) (Conn, error) { //nolint:ireturn // one of two carriers'

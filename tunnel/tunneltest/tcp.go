@@ -80,7 +80,7 @@ func (l *tcp) carry(to, from net.Conn) {
 	defer wg.Wait()
 	wg.Go(func() {
 		defer close(gone)
-		defer to.Close()
+		defer func() { _ = to.Close() }()
 		for s := range line {
 			<-time.After(time.Until(s.at))
 			if !l.n.router.waitUp(l.n.over) {
@@ -92,7 +92,7 @@ func (l *tcp) carry(to, from net.Conn) {
 		}
 	})
 	defer close(line)
-	defer from.Close()
+	defer func() { _ = from.Close() }()
 	for {
 		b := make([]byte, 16<<10)
 		n, err := from.Read(b)

@@ -24,7 +24,8 @@ type Hello struct {
 	Labels []string
 	// Session is the session that goes on, from its Welcome; zero begins a new one.
 	Session [16]byte
-	// Carrier counts the carriers of a session, from 1: of two, the later is in use.
+	// Carrier is the number of this attempt to give the session another carrier: the
+	// round, which counts, and in the low 8 bits the attempt within it.
 	Carrier uint64
 	// MaxStreams is how many streams the cloud may have open at once.
 	MaxStreams uint64
