@@ -235,7 +235,7 @@ func (d *dialer) tls(ctx context.Context, r *round) connection {
 	// What is at the TCP port may be something in between, or a cloud that has only
 	// enrolment there: that says nothing about QUIC.
 	no, later := refusal(err)
-	if c, ok := errors.AsType[*link.ConnError](err); ok && !c.Application && !(c.Remote && c.Untrusted) {
+	if c, ok := errors.AsType[*link.ConnError](err); ok && !c.Application && (!c.Remote || !c.Untrusted) {
 		no = false
 	}
 	return connection{conn: conn, release: func() {}, err: err, final: no && !later}
