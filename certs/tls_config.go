@@ -23,6 +23,9 @@ type ServerConfig struct {
 	NextProtos []string
 	// Revoked refuses a certificate of a verified identity; nil refuses none.
 	Revoked func(Identity, *x509.Certificate) bool
+	// TicketSecret lets sessions be resumed at every server that has the same, also
+	// after a restart; all zero means at this one while it runs.
+	TicketSecret [32]byte
 }
 
 // ServerTLS builds the cloud side of the mutual handshake: TLS 1.3 only, and only
@@ -39,14 +42,19 @@ func ServerTLS(cfg ServerConfig) (*tls.Config, error) {
 	case len(cfg.NextProtos) == 0:
 		return nil, errors.New("server tls: NextProtos is missing")
 	}
-	return &tls.Config{
+	conf := &tls.Config{
 		MinVersion:       tls.VersionTLS13,
 		NextProtos:       cfg.NextProtos,
 		GetCertificate:   cfg.GetCertificate,
 		ClientAuth:       tls.RequireAndVerifyClientCert,
 		ClientCAs:        cfg.ClientCAs,
 		VerifyConnection: verifier{cluster: cfg.Cluster, revoked: cfg.Revoked}.verify,
-	}, nil
+	}
+	if cfg.TicketSecret != ([32]byte{}) {
+		t := newTickets(cfg.TicketSecret)
+		conf.WrapSession, conf.UnwrapSession = t.wrap, t.unwrap
+	}
+	return conf, nil
 }
 
 // ClientConfig is what ClientTLS needs.
@@ -62,7 +70,8 @@ type ClientConfig struct {
 	// ServerName is sent as SNI and must be in the proxy's certificate; empty
 	// means ProxyServerName, which every proxy's certificate holds.
 	ServerName string
-	// SessionCache makes resumption possible; nil means none.
+	// SessionCache makes resumption possible; nil means none. A session is resumed
+	// only with the certificate with which it began.
 	SessionCache tls.ClientSessionCache
 }
 
@@ -82,15 +91,18 @@ func ClientTLS(cfg ClientConfig) (*tls.Config, error) {
 	if cfg.ServerName == "" {
 		cfg.ServerName = ProxyServerName
 	}
-	return &tls.Config{
+	conf := &tls.Config{
 		MinVersion:           tls.VersionTLS13,
 		NextProtos:           cfg.NextProtos,
 		GetClientCertificate: cfg.GetClientCertificate,
 		RootCAs:              cfg.RootCAs,
 		ServerName:           cfg.ServerName,
-		ClientSessionCache:   cfg.SessionCache,
 		VerifyConnection:     verifier{cluster: cfg.Cluster, wantProxy: true}.verify,
-	}, nil
+	}
+	if cfg.SessionCache != nil {
+		conf.ClientSessionCache = sessionCache{cfg.SessionCache, cfg.GetClientCertificate}
+	}
+	return conf, nil
 }
 
 // verifier is what both sides check after the chain. crypto/tls calls

@@ -135,22 +135,23 @@ func (s *Server) prepare(ctx context.Context) error {
 }
 
 func (s *Server) listenSessions(ctx context.Context, socks *listeners) (*tunnel.Listener, error) {
+	// The same keys after a restart and at all replicas: edges then learn in one
+	// round trip that their session is gone, their proofs of address stay good, and
+	// so do their TLS tickets.
+	var keys [3][32]byte
+	for i, purpose := range []string{"stateless reset", "address token", "session tickets"} {
+		var err error
+		if keys[i], err = s.enroll.CA().Derive(purpose); err != nil {
+			return nil, err
+		}
+	}
 	conf, err := certs.ServerTLS(certs.ServerConfig{
 		GetCertificate: s.enroll.GetCertificate,
 		ClientCAs:      s.enroll.CA().Pool(),
 		Cluster:        s.enroll.Cluster(),
 		NextProtos:     []string{tunnel.ALPN},
+		TicketSecret:   keys[2],
 	})
-	if err != nil {
-		return nil, err
-	}
-	// The same keys after a restart: edges then learn in one round trip that their
-	// session is gone, and their proofs of address stay good.
-	reset, err := s.enroll.CA().Derive("stateless reset")
-	if err != nil {
-		return nil, err
-	}
-	token, err := s.enroll.CA().Derive("address token")
 	if err != nil {
 		return nil, err
 	}
@@ -158,8 +159,8 @@ func (s *Server) listenSessions(ctx context.Context, socks *listeners) (*tunnel.
 		PacketConn:        socks.edges,
 		Listener:          socks.split.with,
 		TLS:               conf,
-		StatelessResetKey: reset,
-		TokenKey:          token,
+		StatelessResetKey: keys[0],
+		TokenKey:          keys[1],
 		Replica:           replicaName(),
 		Refuse:            s.refuse,
 		Log:               s.log,

@@ -6,6 +6,7 @@ package edgeagent
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -34,6 +35,10 @@ import (
 
 // runtimeTimeout bounds the first question to the container runtime.
 const runtimeTimeout = 10 * time.Second
+
+// ticketCache bounds the TLS tickets that are kept: one for QUIC and one for TCP,
+// and as many of a certificate that has just been renewed.
+const ticketCache = 4
 
 // Config is what an Agent needs.
 type Config struct {
@@ -184,6 +189,7 @@ func (a *Agent) uplink() (*uplink.Uplink, error) {
 		RootCAs:              a.trust,
 		Cluster:              a.identity.Cluster,
 		NextProtos:           []string{tunnel.ALPN},
+		SessionCache:         tls.NewLRUClientSessionCache(ticketCache),
 	})
 	if err != nil {
 		return nil, err

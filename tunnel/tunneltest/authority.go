@@ -86,6 +86,7 @@ func (a *authority) serverTLS(tb testing.TB) *tls.Config {
 	c, err := certs.ServerTLS(certs.ServerConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil },
 		ClientCAs:      a.pool, Cluster: Cluster, NextProtos: []string{tunnel.ALPN},
+		TicketSecret: [32]byte{3},
 	})
 	if err != nil {
 		tb.Fatal(err)
