@@ -236,6 +236,7 @@ func (l *Listener) admit(ctx context.Context, conn link.Conn) {
 	if refused, ok := errors.AsType[*SessionError](err); ok && !refused.Remote {
 		code, text = refused.Code, refused.Text
 	}
+	_ = conn.Handshake(hctx) // before that the peer would only hear that something is wrong
 	conn.Close(code, text)
 	l.cfg.Log.Info("carrier refused", "remote", conn.RemoteAddr().String(), "code", code, "err", err)
 }
