@@ -1,0 +1,210 @@
+package tunnel
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/skerry-io/skerry/certs"
+	"github.com/skerry-io/skerry/tunnel/link"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// admit gets one connection from its handshake to a session, which may be new.
+func (l *Listener) admit(ctx context.Context, conn link.Conn) {
+	defer conn.Settle()
+	hctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	// Whatever waits below ends with the connection.
+	stop := context.AfterFunc(hctx, func() { conn.Close(wire.CodeProtocol, "no hello in time") })
+	in, err := l.greet(hctx, conn)
+	if !stop() && err == nil {
+		err = &SessionError{Code: wire.CodeProtocol, Text: "no hello in time"}
+	}
+	if err == nil {
+		if in.hello.Session != ([16]byte{}) {
+			err = l.resume(in)
+		} else {
+			err = l.begin(hctx, in)
+		}
+	}
+	if err == nil {
+		return
+	}
+	code, text := wire.CodeProtocol, "no hello in time"
+	if refused, ok := errors.AsType[*SessionError](err); ok && !refused.Remote {
+		code, text = refused.Code, refused.Text
+	}
+	_ = conn.Handshake(hctx) // before that the peer would only hear that something is wrong
+	conn.Close(code, text)
+	l.cfg.Log.Info("carrier refused", "remote", conn.RemoteAddr().String(), "code", code, "err", err)
+}
+
+// arrival is a carrier whose edge has said Hello.
+type arrival struct {
+	conn    link.Conn
+	peer    certs.Identity
+	cert    *x509.Certificate
+	hello   *wire.Hello
+	resume  *wire.Resume // nil when the session is new
+	inbox   *wire.Reader
+	control link.Lane
+}
+
+// greet takes Hello.
+//
+// A Hello that came before the handshake was done may be a copy of one that was
+// said before (RFC 8446, section 8). It may resume a session: that each carrier has
+// a number of its own makes a copy useless, and what the streams carry after it has
+// its place in them. To begin a session it must wait for the handshake.
+func (l *Listener) greet(ctx context.Context, conn link.Conn) (*arrival, error) {
+	if !conn.Early() {
+		if err := conn.Handshake(ctx); err != nil {
+			return nil, fmt.Errorf("wait for handshake: %w", err)
+		}
+	}
+	state := conn.TLS()
+	if len(state.PeerCertificates) == 0 || time.Now().After(state.PeerCertificates[0].NotAfter) {
+		return nil, &SessionError{Code: wire.CodeBadRequest, Text: "certificate is missing or has expired"}
+	}
+	in := &arrival{conn: conn}
+	var err error
+	if in.peer, err = certs.PeerIdentity(state); err != nil {
+		return nil, &SessionError{Code: wire.CodeBadRequest, Text: err.Error()}
+	}
+	if in.peer.Node == "" {
+		return nil, &SessionError{Code: wire.CodeBadRequest, Text: "certificate is not an edge's"}
+	}
+	in.cert = state.PeerCertificates[0]
+	if l.cfg.Refuse != nil {
+		if code, text := l.cfg.Refuse(in.peer, in.cert); code != wire.CodeOK {
+			return nil, &SessionError{Code: code, Text: text}
+		}
+	}
+	lane, err := conn.AcceptLane(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("wait for control lane of %s: %w", in.peer.Node, sessionError(err))
+	}
+	in.inbox = wire.NewReader(bufio.NewReaderSize(lane, laneBuffer), maxGreeting)
+	if in.hello, err = expect[*wire.Hello](in.inbox); err != nil {
+		return nil, fmt.Errorf("wait for hello of %s: %w", in.peer.Node, sessionError(err))
+	}
+	if !slices.Contains(in.hello.Versions, wire.Version) {
+		return nil, &SessionError{
+			Code: wire.CodeVersion,
+			Text: fmt.Sprintf("the edge speaks %d, the cloud %d", in.hello.Versions, wire.Version),
+		}
+	}
+	if in.hello.Session != ([16]byte{}) {
+		if in.resume, err = expect[*wire.Resume](in.inbox); err != nil {
+			return nil, fmt.Errorf("wait for resume of %s: %w", in.peer.Node, sessionError(err))
+		}
+	}
+	if in.hello.Session == ([16]byte{}) {
+		if err := conn.Handshake(ctx); err != nil {
+			return nil, fmt.Errorf("wait for handshake of %s: %w", in.peer.Node, err)
+		}
+	}
+	if in.control, err = conn.OpenLane(ctx, urgency(wire.KindControl)); err != nil {
+		return nil, fmt.Errorf("open control lane to %s: %w", in.peer.Node, sessionError(err))
+	}
+	return in, nil
+}
+
+// begin makes a new session.
+func (l *Listener) begin(ctx context.Context, in *arrival) error {
+	s := &Session{
+		peer: in.peer, cert: in.cert, hello: *in.hello, grace: l.cfg.Grace,
+		log:        l.cfg.Log.With("edge", in.peer.Node),
+		maxStreams: l.cfg.MaxStreams, peerStreams: int(min(in.hello.MaxStreams, 1<<16)), maxWindow: cloudWindow,
+		memory: &memory{max: l.cfg.MaxMemory, parent: l.memory}, frames: l.frames,
+	}
+	_, _ = rand.Read(s.id[:]) // never fails
+	s.init(ctx)
+	s.welcome = l.welcome(s)
+	s.release = func() { l.remove(s) }
+	if !l.add(s) {
+		s.cancel()
+		return &SessionError{Code: wire.CodeGoingAway, Text: "the proxy shuts down"}
+	}
+	s.attach.Lock()
+	ok := s.take(in, nil)
+	s.attach.Unlock()
+	if !ok {
+		return &SessionError{Code: wire.CodeInternal, Text: "the carrier broke"}
+	}
+	select {
+	case l.ready <- s:
+	case <-ctx.Done():
+		_ = s.Close(wire.CodeTooMany, "too many new sessions") // never fails
+	case <-s.done:
+	}
+	return nil
+}
+
+// resume moves a session over to a carrier that its edge has dialed.
+func (l *Listener) resume(in *arrival) error {
+	l.mu.Lock()
+	s := l.sessions[in.hello.Session]
+	l.mu.Unlock()
+	if s == nil || s.peer.Node != in.peer.Node {
+		return &SessionError{Code: wire.CodeUnknownSession, Text: "this proxy does not know the session"}
+	}
+	s.attach.Lock()
+	defer s.attach.Unlock()
+	old := s.current.Load()
+	if !s.admit(in.hello.Carrier) {
+		return &SessionError{Code: wire.CodeNextCarrier, Text: "another carrier is here already"}
+	}
+	s.detach(old, wire.CodeNextCarrier, "another carrier took over")
+	if !s.take(in, s.positions()) {
+		return &SessionError{Code: wire.CodeUnknownSession, Text: "the session has ended"}
+	}
+	s.log.Info("session goes on", "link", in.conn.Kind(), "remote", in.conn.RemoteAddr().String(), "carrier", in.hello.Carrier)
+	return nil
+}
+
+// take answers Hello and uses the carrier. The caller holds s.attach.
+func (s *Session) take(in *arrival, at *wire.Resume) bool {
+	b := wire.Append(nil, &s.welcome)
+	if at != nil {
+		b = wire.Append(b, at)
+	}
+	if _, err := in.control.Write(b); err != nil {
+		if at == nil {
+			s.end(&SessionError{Code: wire.CodeOffline, Text: "the carrier broke"})
+		}
+		in.conn.Close(wire.CodeNextCarrier, "the carrier broke")
+		return at != nil // the edge dials again
+	}
+	return s.use(newCarrier(s.ctx, in.conn, in.control, in.inbox, in.hello.Carrier, func() {}), in.resume)
+}
+
+// admit reports whether a carrier may be used. Of two rounds the later one counts;
+// in one round the first attempt that arrives, as long as it lives, and none twice.
+// The caller holds s.attach.
+func (s *Session) admit(number uint64) bool {
+	switch round := number >> attemptBits; {
+	case round < s.round:
+		return false
+	case round > s.round:
+		s.round, s.tried = round, make(map[uint64]struct{})
+	case s.current.Load() != nil:
+		return false
+	}
+	_, again := s.tried[number]
+	s.tried[number] = struct{}{}
+	return !again
+}
+
+func (l *Listener) welcome(s *Session) wire.Welcome {
+	return wire.Welcome{
+		Version: wire.Version, Replica: l.cfg.Replica, UnixMilli: uint64(time.Now().UnixMilli()),
+		Session: s.id, GraceMilli: uint64(s.grace.Milliseconds()), MaxStreams: uint64(s.maxStreams),
+	}
+}
