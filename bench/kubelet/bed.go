@@ -97,8 +97,8 @@ func (b *bed) memory(ctx context.Context) ([]results.Row, error) {
 	if n := len(strings.Fields(out)); n != podCount {
 		return nil, fmt.Errorf("%d pods run on the edge, want %d", n, podCount)
 	}
-	samples := newSamples()
-	samples.add(sampleKey{bench: "pods", system: "skerry", metric: "pods", unit: "pods"}, podCount)
+	samples := results.NewSamples(name)
+	samples.Add(results.Key{Bench: "pods", System: "skerry", Metric: "pods", Unit: "pods"}, podCount)
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
 	for range 15 {
@@ -119,16 +119,16 @@ func (b *bed) memory(ctx context.Context) ([]results.Row, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", d.daemon, err)
 			}
-			samples.add(sampleKey{bench: d.bench, system: d.system, metric: "vmrss_mb", unit: "MB"}, m.resident)
-			samples.add(sampleKey{bench: d.bench, system: d.system, metric: "rssanon_mb", unit: "MB"}, m.anonymous)
+			samples.Add(results.Key{Bench: d.bench, System: d.system, Metric: "vmrss_mb", Unit: "MB"}, m.resident)
+			samples.Add(results.Key{Bench: d.bench, System: d.system, Metric: "rssanon_mb", Unit: "MB"}, m.anonymous)
 		}
 	}
-	return samples.rows(), nil
+	return samples.Rows(), nil
 }
 
 // sizes are those of the three programs.
 func (b *bed) sizes() ([]results.Row, error) {
-	samples := newSamples()
+	samples := results.NewSamples(name)
 	for system, program := range map[string]string{
 		"skerry-cloudproxy": "cloudproxy", "skerry-edgeagent": "edgeagent", "skerry-cli": "skerry",
 	} {
@@ -136,7 +136,7 @@ func (b *bed) sizes() ([]results.Row, error) {
 		if err != nil {
 			return nil, err
 		}
-		samples.add(sampleKey{bench: "binaries", system: system, metric: "size_mb", unit: "MB"}, float64(st.Size())/mega)
+		samples.Add(results.Key{Bench: "binaries", System: system, Metric: "size_mb", Unit: "MB"}, float64(st.Size())/mega)
 	}
-	return samples.rows(), nil
+	return samples.Rows(), nil
 }

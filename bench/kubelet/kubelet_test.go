@@ -53,23 +53,6 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-func TestSamples(t *testing.T) {
-	s := newSamples()
-	exec := sampleKey{link: "B", system: "skerry", metric: "exec_true_ms", unit: "ms"}
-	size := sampleKey{bench: "binaries", system: "cli", metric: "size_mb", unit: "MB"}
-	s.add(exec, 5)
-	s.add(size, 40)
-	s.add(exec, 1)
-	s.add(exec, 3)
-	want := []results.Row{
-		{Bench: name, Link: "B", System: "skerry", Metric: "exec_true_ms", Unit: "ms", Median: 3, Min: 1, Max: 5, N: 3},
-		{Bench: "binaries", Link: results.NoLink, System: "cli", Metric: "size_mb", Unit: "MB", Median: 40, Min: 40, Max: 40, N: 1},
-	}
-	if diff := cmp.Diff(want, s.rows()); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
 // scripted is a bed whose kubectl and linkemu are shell scripts.
 func scripted(t *testing.T, kubectl string) *bed {
 	t.Helper()
@@ -117,12 +100,12 @@ func TestTime(t *testing.T) {
 func TestRounds(t *testing.T) {
 	// Logs have a line too few, so each third command fails.
 	b := scripted(t, `case "$*" in "logs bench") echo one;; logs*) echo x;; esac`)
-	s := newSamples()
+	s := results.NewSamples(name)
 	if err := rounds(t.Context(), b, s, 2, time.Now().Add(time.Hour), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]int{}
-	for _, r := range s.rows() {
+	for _, r := range s.Rows() {
 		got[r.Link+" "+r.Metric] = r.N
 		if r.Metric == "failed_pct" && (r.Max != 100 || r.Median != 0 || r.N != 6) {
 			t.Errorf("failures over %s: %+v", r.Link, r)
@@ -151,11 +134,11 @@ func TestRounds(t *testing.T) {
 
 func TestRoundsEndInTime(t *testing.T) {
 	b := scripted(t, `case "$*" in logs*) echo x;; esac`)
-	s := newSamples()
+	s := results.NewSamples(name)
 	if err := rounds(t.Context(), b, s, 50, time.Now(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range s.rows() {
+	for _, r := range s.Rows() {
 		if r.Metric == "exec_true_ms" && r.N != 1 {
 			t.Errorf("%d rounds, want the one that must be", r.N)
 		}

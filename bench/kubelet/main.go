@@ -116,11 +116,11 @@ func measure(ctx context.Context, b *bed, o options, end time.Time, log *slog.Lo
 		return nil, err
 	}
 	log.Info("lab is up")
-	s := newSamples()
+	s := results.NewSamples(name)
 	if err := rounds(ctx, b, s, o.rounds, end, log); err != nil {
 		return nil, err
 	}
-	rows := s.rows()
+	rows := s.Rows()
 	memory, err := b.memory(ctx)
 	if err != nil {
 		return nil, err

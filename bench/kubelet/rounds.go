@@ -38,13 +38,13 @@ func probes() []probe {
 
 // rounds visits every link once a round, so that what else the machine does
 // hits all links alike. The first round warms up and does not count.
-func rounds(ctx context.Context, b *bed, s *samples, count int, end time.Time, log *slog.Logger) error {
+func rounds(ctx context.Context, b *bed, s *results.Samples, count int, end time.Time, log *slog.Logger) error {
 	order := rand.New(rand.NewPCG(1, 2)) // another order each round, the same in each run
 	for n := range count + 1 {
 		begin := time.Now()
 		into := s
 		if n == 0 {
-			into = newSamples()
+			into = results.NewSamples(name)
 		}
 		if err := round(ctx, b, into, order.Perm(len(results.Links())), log); err != nil {
 			return err
@@ -60,7 +60,7 @@ func rounds(ctx context.Context, b *bed, s *samples, count int, end time.Time, l
 }
 
 // round visits the links in an order.
-func round(ctx context.Context, b *bed, s *samples, order []int, log *slog.Logger) error {
+func round(ctx context.Context, b *bed, s *results.Samples, order []int, log *slog.Logger) error {
 	links := results.Links()
 	exec := make([]float64, len(links)) // 0: failed
 	for _, i := range order {
@@ -86,14 +86,14 @@ func round(ctx context.Context, b *bed, s *samples, order []int, log *slog.Logge
 				if err != nil {
 					return fmt.Errorf("the cluster does not answer: %w", err)
 				}
-				s.add(sampleKey{system: "kubectl", metric: p.metric, unit: "ms"}, milliseconds(took))
+				s.Add(results.Key{System: "kubectl", Metric: p.metric, Unit: "ms"}, milliseconds(took))
 				continue
 			}
-			s.add(sampleKey{link: links[i].Name, system: "skerry", metric: "failed_pct", unit: "%"}, failed)
+			s.Add(results.Key{Link: links[i].Name, System: "skerry", Metric: "failed_pct", Unit: "%"}, failed)
 			if err != nil {
 				continue
 			}
-			s.add(sampleKey{link: links[i].Name, system: "skerry", metric: p.metric, unit: "ms"}, milliseconds(took))
+			s.Add(results.Key{Link: links[i].Name, System: "skerry", Metric: p.metric, Unit: "ms"}, milliseconds(took))
 			if p.metric == "exec_true_ms" {
 				exec[i] = milliseconds(took)
 			}
@@ -102,7 +102,7 @@ func round(ctx context.Context, b *bed, s *samples, order []int, log *slog.Logge
 	for i, l := range links {
 		// Over link A itself a round trip is shorter than what a process start varies by.
 		if i > 0 && exec[i] > 0 && exec[0] > 0 {
-			s.add(sampleKey{link: l.Name, system: "skerry", metric: "exec_above_clean_rtt", unit: "RTT"}, (exec[i]-exec[0])/milliseconds(l.RTT))
+			s.Add(results.Key{Link: l.Name, System: "skerry", Metric: "exec_above_clean_rtt", Unit: "RTT"}, (exec[i]-exec[0])/milliseconds(l.RTT))
 		}
 	}
 	return nil

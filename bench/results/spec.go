@@ -6,16 +6,17 @@ import "time"
 type Link struct {
 	Name, Text string
 	RTT        time.Duration
+	Mbit       float64 // its rate each way, in 10⁶ bits a second
 }
 
 // Links are the links of the budgets.
 func Links() []Link {
 	return []Link{
-		{"A", "LAN: 0.5 ms, 1 Gbit/s", 500 * time.Microsecond},
-		{"B", "4G: 60 ms, 20 Mbit/s, 1 % loss", 60 * time.Millisecond},
-		{"C", "satellite: 600 ms, 10 Mbit/s, 1 % loss", 600 * time.Millisecond},
-		{"D", "bad: 300 ms, 5 Mbit/s, 5 % loss", 300 * time.Millisecond},
-		{"E", "terrible: 400 ms, 2 Mbit/s, 10 % loss in bursts", 400 * time.Millisecond},
+		{"A", "LAN: 0.5 ms, 1 Gbit/s", 500 * time.Microsecond, 1000},
+		{"B", "4G: 60 ms, 20 Mbit/s, 1 % loss", 60 * time.Millisecond, 20},
+		{"C", "satellite: 600 ms, 10 Mbit/s, 1 % loss", 600 * time.Millisecond, 10},
+		{"D", "bad: 300 ms, 5 Mbit/s, 5 % loss", 300 * time.Millisecond, 5},
+		{"E", "terrible: 400 ms, 2 Mbit/s, 10 % loss in bursts", 400 * time.Millisecond, 2},
 	}
 }
 

@@ -1,0 +1,31 @@
+package system
+
+import (
+	"context"
+	"net"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// cubic asks for Linux's own default of congestion control, whatever this
+// machine was told to do.
+func cubic(_, _ string, c syscall.RawConn) error {
+	var setErr error
+	err := c.Control(func(fd uintptr) {
+		setErr = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "cubic")
+	})
+	if err != nil {
+		return err
+	}
+	return setErr
+}
+
+func tcpDialer() *net.Dialer { return &net.Dialer{Control: cubic} }
+
+// listenTCP listens with cubic, which accepted connections inherit.
+func listenTCP(ctx context.Context, address string) (net.Listener, error) {
+	lc := net.ListenConfig{Control: cubic}
+	lc.SetMultipathTCP(false) // its sockets keep the option to themselves
+	return lc.Listen(ctx, "tcp", address)
+}
