@@ -108,3 +108,7 @@ fuzz: ## Fuzz each decoder for FUZZTIME (30s)
 .PHONY: bench-kubelet
 bench-kubelet: setup build devcluster ## Measure kubectl over links A to E, and memory (as root; BENCHFLAGS="-rounds 5")
 	@go run $(PRODUCT) ./bench/kubelet $(BENCHFLAGS)
+
+.PHONY: bench-tunnel
+bench-tunnel: setup build ## Measure the tunnel beside QUIC, yamux and a WebSocket over links A to E (as root; BENCHFLAGS=-quick)
+	@go run $(PRODUCT) ./bench/tunnel $(BENCHFLAGS)

@@ -59,10 +59,10 @@ func (r *Results) writeBudgets(b *bytes.Buffer) {
 			continue
 		}
 		verdict := "met"
-		if r.Rows[i].Median > want.limit {
+		if !want.holds(r.Rows[i]) {
 			verdict = "**missed**"
 		}
-		lines = append(lines, fmt.Sprintf("| %s | ≤ %g %s | %s | %s |\n", want.what, want.limit, r.Rows[i].Unit, cell(r.Rows[i]), verdict))
+		lines = append(lines, fmt.Sprintf("| %s | %s %g %s | %s | %s |\n", want.what, want.sign(), want.limit, r.Rows[i].Unit, cell(r.Rows[i]), verdict))
 	}
 	if len(lines) > 0 {
 		b.WriteString("\n## Budgets\n\n| what | budget | measured | |\n|---|---|---|---|\n" + strings.Join(lines, ""))

@@ -54,7 +54,10 @@ func (r *Results) plot(s plotSpec) (plot, bool) {
 	for _, system := range systems {
 		for _, m := range s.metrics {
 			one := bars{name: m.name}
-			if len(systems) > 1 {
+			switch {
+			case len(s.metrics) == 1: // the title names it
+				one.name = system
+			case len(systems) > 1:
 				one.name = system + ": " + m.name
 			}
 			for _, l := range Links() {

@@ -48,6 +48,7 @@ func benches() []benchText {
 				{"rssanon_mb", "RssAnon of the process: memory that no file backs"},
 			},
 		},
+		tunnelText(),
 		{
 			name: "pods",
 			what: "The agent with ten pods of busybox on its edge, over link A, at rest after the bench kubelet.",
@@ -65,19 +66,42 @@ func benches() []benchText {
 	}
 }
 
-// budget is what a figure must not be above.
+// budget is what a figure must not be above, or below.
 type budget struct {
 	bench, link, system, metric string
 	limit                       float64
 	what                        string
+	least                       bool // limit is what there must be at least
+	worst                       bool // all values must be within, not the median
 }
 
 func budgets() []budget {
-	return []budget{
-		{"kubelet", "D", "skerry", "exec_above_clean_rtt", 1.3, "`kubectl exec POD -- true` over D, above its time on a clean link"},
-		{"pods", NoLink, "skerry", "rssanon_mb", 15, "agent with 10 pods, anonymous memory"},
-		{"pods", NoLink, "skerry", "vmrss_mb", 45, "agent with 10 pods, resident memory"},
+	all := []budget{
+		{bench: "kubelet", link: "D", system: "skerry", metric: "exec_above_clean_rtt", limit: 1.3, what: "`kubectl exec POD -- true` over D, above its time on a clean link"},
+		{bench: "pods", link: NoLink, system: "skerry", metric: "rssanon_mb", limit: 15, what: "agent with 10 pods, anonymous memory"},
+		{bench: "pods", link: NoLink, system: "skerry", metric: "vmrss_mb", limit: 45, what: "agent with 10 pods, resident memory"},
 	}
+	return append(all, tunnelBudgets()...)
+}
+
+// holds reports whether a row is within the budget.
+func (b budget) holds(r Row) bool {
+	low, high := r.Median, r.Median
+	if b.worst {
+		low, high = r.Min, r.Max
+	}
+	if b.least {
+		return low >= b.limit
+	}
+	return high <= b.limit
+}
+
+// sign writes which side of the limit is right.
+func (b budget) sign() string {
+	if b.least {
+		return "≥"
+	}
+	return "≤"
 }
 
 // plotSpec says which rows a plot shows: one group of bars for each link, one
@@ -93,7 +117,7 @@ type plotSpec struct {
 type series struct{ metric, name string }
 
 func plots() []plotSpec {
-	return []plotSpec{{
+	return append([]plotSpec{{
 		file: "kubelet.svg", bench: "kubelet", axis: "time", unit: "ms",
 		title: "kubectl to a pod behind a bad link",
 		metrics: []series{
@@ -102,5 +126,5 @@ func plots() []plotSpec {
 			{"logs_100_lines_ms", "logs, 100 lines"},
 		},
 		floor: series{"floor_ms", "kubectl alone (get --raw /livez)"},
-	}}
+	}}, tunnelPlots()...)
 }

@@ -6,7 +6,7 @@
 //
 //	tunnel [-run outage,nat] [-links B,D] [-rounds 2] [-quick] [-out bench]
 //
-// DESIGN.md says what is measured and how.
+// bench/DESIGN.md says what is measured and how.
 package main
 
 import (

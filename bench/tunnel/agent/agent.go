@@ -108,7 +108,11 @@ func (a *agent) serve(ctx context.Context, e Endpoint) error {
 	if err != nil {
 		return err
 	}
-	conf, err := e.Authority.Server()
+	issuer, err := e.Authority.Issuer()
+	if err != nil {
+		return err
+	}
+	conf, err := issuer.Server()
 	if err != nil {
 		return err
 	}
@@ -126,7 +130,11 @@ func (a *agent) connect(ctx context.Context, e Endpoint) error {
 	if err != nil {
 		return err
 	}
-	conf, err := e.Authority.Client("edge-1", nil)
+	issuer, err := e.Authority.Issuer()
+	if err != nil {
+		return err
+	}
+	conf, err := issuer.Client("edge-1", nil)
 	if err != nil {
 		return err
 	}

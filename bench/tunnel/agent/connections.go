@@ -56,7 +56,11 @@ func first(ctx context.Context, p FirstPlan) ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf, err := p.Authority.Client("edge-1", nil)
+	issuer, err := p.Authority.Issuer()
+	if err != nil {
+		return nil, err
+	}
+	conf, err := issuer.Client("edge-1", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -117,10 +121,14 @@ func (a *agent) many(ctx context.Context, p ManyPlan) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+	issuer, err := p.Authority.Issuer()
+	if err != nil {
+		return 0, err
+	}
 	configs := make([]*tls.Config, p.Count)
 	for i := range configs {
 		// Each edge has a name and a key of its own.
-		if configs[i], err = p.Authority.Client(fmt.Sprintf("edge-%d", i+1), nil); err != nil {
+		if configs[i], err = issuer.Client(fmt.Sprintf("edge-%d", i+1), nil); err != nil {
 			return 0, err
 		}
 	}

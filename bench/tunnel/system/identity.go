@@ -32,29 +32,37 @@ func NewAuthority() (Authority, error) {
 	return Authority{Cert: ca.CertPEM(), Key: key}, err
 }
 
-// Server is the TLS configuration of the cloud.
-func (a Authority) Server() (*tls.Config, error) {
+// Issuer makes the TLS configurations. They share the CA, as those of one
+// process do.
+type Issuer struct {
+	ca   *issuer.CA
+	pool *x509.CertPool
+}
+
+// Issuer reads the authority.
+func (a Authority) Issuer() (*Issuer, error) {
 	ca, err := issuer.ParseCA(a.Cert, a.Key)
 	if err != nil {
 		return nil, err
 	}
-	cert, err := ca.SignServer(issuer.ServerRequest{Cluster: cluster})
+	return &Issuer{ca: ca, pool: ca.Pool()}, nil
+}
+
+// Server is the TLS configuration of the cloud.
+func (i *Issuer) Server() (*tls.Config, error) {
+	cert, err := i.ca.SignServer(issuer.ServerRequest{Cluster: cluster})
 	if err != nil {
 		return nil, err
 	}
 	return certs.ServerTLS(certs.ServerConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil },
-		ClientCAs:      ca.Pool(), Cluster: cluster, NextProtos: []string{"bench"},
+		ClientCAs:      i.pool, Cluster: cluster, NextProtos: []string{"bench"},
 	})
 }
 
 // Client is the TLS configuration of an edge; a cache makes resumption possible,
 // nil makes none.
-func (a Authority) Client(node string, cache tls.ClientSessionCache) (*tls.Config, error) {
-	ca, err := issuer.ParseCA(a.Cert, a.Key)
-	if err != nil {
-		return nil, err
-	}
+func (i *Issuer) Client(node string, cache tls.ClientSessionCache) (*tls.Config, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -64,7 +72,7 @@ func (a Authority) Client(node string, cache tls.ClientSessionCache) (*tls.Confi
 		return nil, err
 	}
 	request = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request})
-	signed, err := ca.SignEdge(request, certs.Identity{Cluster: cluster, Node: node}, 0)
+	signed, err := i.ca.SignEdge(request, certs.Identity{Cluster: cluster, Node: node}, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +83,7 @@ func (a Authority) Client(node string, cache tls.ClientSessionCache) (*tls.Confi
 	cert := &tls.Certificate{Certificate: [][]byte{block.Bytes}, PrivateKey: key}
 	return certs.ClientTLS(certs.ClientConfig{
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil },
-		RootCAs:              ca.Pool(), Cluster: cluster, NextProtos: []string{"bench"}, SessionCache: cache,
+		RootCAs:              i.pool, Cluster: cluster, NextProtos: []string{"bench"}, SessionCache: cache,
 	})
 }
 

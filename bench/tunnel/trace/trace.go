@@ -39,10 +39,10 @@ func (t Trace) Latencies() []float64 {
 	return ms
 }
 
-// LongestGap is the longest time without any answer between from and until, in
-// milliseconds. A gap that began before from, or lasts until the end, counts as
-// a whole: whoever looks at the screen has looked all that time. Before the
-// first message nothing is missed.
+// LongestGap is the longest time without any answer of those that ended between
+// from and until, in milliseconds; the end of the trace ends one, too. A gap that
+// began before from counts as a whole: whoever looks at the screen has looked all
+// that time. Before the first message nothing is missed.
 func (t Trace) LongestGap(from, until time.Time) float64 {
 	if len(t.Samples) == 0 {
 		return 0
@@ -57,7 +57,7 @@ func (t Trace) LongestGap(from, until time.Time) float64 {
 	var longest time.Duration
 	last := t.Samples[0].Sent
 	for _, at := range append(answers, t.End) {
-		if at.After(from) && last.Before(until) {
+		if at.After(from) && !at.After(until) {
 			longest = max(longest, at.Sub(last))
 		}
 		last = at

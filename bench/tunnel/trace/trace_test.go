@@ -47,10 +47,11 @@ func TestLongestGap(t *testing.T) {
 		{"to the first answer", steady, 0, 130, 60},
 		{"to the end", steady, 130, 300, 160},
 		{"to the end, as a whole", steady, 200, 300, 160},
-		{"around the window", of(2000, 0, 60, 100, 1060, 1020, 1080), 300, 400, 1000},
+		{"ends after the window", of(2000, 0, 60, 20, 80, 100, 1060, 1020, 1080), 70, 400, 20},
+		{"begins before the window", of(2000, 0, 60, 20, 80, 100, 1060, 1020, 1080), 300, 1070, 980},
 		{"the longer of two", of(700, 0, 60, 20, 360, 40, 400, 60, 600, 80, 620), 100, 700, 300},
 		{"before the window", of(700, 0, 60, 20, 560, 540, 600, 560, 620, 580, 640, 600, 660, 620, 680), 560, 700, 40},
-		{"after the window", of(900, 0, 60, 20, 80, 40, 880), 0, 75, 60},
+		{"none ends in the window", of(900, 0, 60, 20, 80, 40, 880), 90, 300, 0},
 		{"never an answer", of(5000, 100, never, 120, never), 1000, 5000, 4900},
 		{"answers out of order", of(200, 0, 150, 20, 80, 40, 100), 85, 150, 50},
 	} {
