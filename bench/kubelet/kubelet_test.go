@@ -42,17 +42,6 @@ func TestParseFlags(t *testing.T) {
 	}
 }
 
-func TestCommand(t *testing.T) {
-	for want, args := range map[string][]string{
-		`make bench-kubelet`:                        nil,
-		`make bench-kubelet BENCHFLAGS="-rounds 3"`: {"-rounds", "3"},
-	} {
-		if got := command(args); got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-	}
-}
-
 // scripted is a bed whose kubectl and linkemu are shell scripts.
 func scripted(t *testing.T, kubectl string) *bed {
 	t.Helper()

@@ -15,7 +15,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -69,26 +68,13 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	return o, nil
 }
 
-// command is what a reader types to have the same.
-func command(args []string) string {
-	if len(args) == 0 {
-		return "make bench-kubelet"
-	}
-	return fmt.Sprintf("make bench-kubelet BENCHFLAGS=%q", strings.Join(args, " "))
-}
-
 func run(ctx context.Context, args []string, log *slog.Logger) error {
 	o, err := parseFlags(args, os.Stderr)
 	if err != nil {
 		return err
 	}
 	begin := time.Now()
-	// Before anything is measured: a file that can't be read is told now.
-	old, err := results.Load(o.out)
-	if err != nil {
-		return err
-	}
-	made, err := results.NewRun(ctx, command(args))
+	recorder, err := results.Begin(ctx, o.out, "bench-"+name, args)
 	if err != nil {
 		return err
 	}
@@ -102,8 +88,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	if err := errors.Join(err, b.lab.Down(downCtx)); err != nil {
 		return err
 	}
-	old.Add(made, rows)
-	if err := old.Save(o.out); err != nil {
+	if err := recorder.Keep(rows); err != nil {
 		return err
 	}
 	log.Info("results written", "rows", len(rows), "dir", o.out, "took", time.Since(begin).Round(time.Second))

@@ -9,7 +9,7 @@ func tunnelText() benchText {
 			"(and a keepalive of 15 s); `yamux-cubic`, TLS over TCP with yamux' defaults; `websocket`, one WebSocket over TLS with the pings and " +
 			"redials of KubeEdge's stream tunnel; both with TCP's congestion control cubic. Whatever dies is dialed again: all with the pauses of the product's uplink " +
 			"(0.2 s, doubling to 2 s), KubeEdge's every 2 s. Where something that was waited for did not come, the time that " +
-			"was waited is counted, so the true figure is higher: 90 s after an outage and 60 s after a changed address (30 s and 20 s with -quick). Rows that are missing: NAT rebinding is done to UDP only, " +
+			"was waited is counted, so the true figure is higher: 90 s after an outage, 60 s after a changed address (30 s and 20 s with -quick), 30 s for a connection. Rows that are missing: NAT rebinding is done to UDP only, " +
 			"and a system that needs UDP has no data where UDP is blocked.",
 		metrics: []metricText{
 			{"outage_resume_s", "from the return of the link until a message is answered that was sent 0.5 s after the link had gone; outages of 10, 30 and 60 s if the command says nothing else"},

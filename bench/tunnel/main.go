@@ -156,26 +156,13 @@ func systemNames() []string {
 	return names
 }
 
-// command is what a reader types to have the same.
-func command(args []string) string {
-	if len(args) == 0 {
-		return "make bench-tunnel"
-	}
-	return fmt.Sprintf("make bench-tunnel BENCHFLAGS=%q", strings.Join(args, " "))
-}
-
 func run(ctx context.Context, args []string, log *slog.Logger) error {
 	o, err := parseFlags(args, os.Stderr)
 	if err != nil {
 		return err
 	}
 	begin := time.Now()
-	// Before anything is measured: a file that can't be read is told now.
-	old, err := results.Load(o.out)
-	if err != nil {
-		return err
-	}
-	made, err := results.NewRun(ctx, command(args))
+	recorder, err := results.Begin(ctx, o.out, "bench-"+name, args)
 	if err != nil {
 		return err
 	}
@@ -195,8 +182,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 		return err
 	}
 	rows := r.samples.Rows()
-	old.Add(made, rows)
-	if err := old.Save(o.out); err != nil {
+	if err := recorder.Keep(rows); err != nil {
 		return err
 	}
 	log.Info("results written", "rows", len(rows), "dir", o.out, "took", time.Since(begin).Round(time.Second))

@@ -45,17 +45,6 @@ func TestParseFlags(t *testing.T) {
 	}
 }
 
-func TestCommand(t *testing.T) {
-	for want, args := range map[string][]string{
-		"make bench-tunnel":                            nil,
-		`make bench-tunnel BENCHFLAGS="-run nat,idle"`: {"-run", "nat,idle"},
-	} {
-		if got := command(args); got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-	}
-}
-
 // TestBatches counts what runs at once: nothing beside a system on the LAN, and
 // no more than a bed has lanes.
 func TestBatches(t *testing.T) {

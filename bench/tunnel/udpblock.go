@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/skerry-io/skerry/bench/tunnel/agent"
@@ -30,15 +31,19 @@ func (r *runner) blockedFromStart(ctx context.Context, link string, sys system.S
 		if err := t.lane.Link(ctx, "set udpblock=1"); err != nil {
 			return err
 		}
-		plan := agent.FirstPlan{Endpoint: t.endpoint, Count: blockTries, Timeout: r.pick(blockWait, blockWaitQuick)}
+		wait := r.pick(blockWait, blockWaitQuick)
+		plan := agent.FirstPlan{Endpoint: t.endpoint, Count: blockTries, Timeout: wait, Total: blockTries * wait}
 		var ms []float64
 		if err := t.edge.Call(ctx, agent.CallFirst, plan, &ms); err != nil {
 			return err
 		}
+		if !slices.ContainsFunc(ms, func(v float64) bool { return v < float64(wait.Milliseconds()) }) {
+			r.noFigure("no data while udp is blocked", link, sys)
+			return nil
+		}
 		for _, v := range ms {
 			r.record(link, sys, "udpblock_start_s", "s", v/1000)
 		}
-		r.note(len(ms) == 0, "no data while udp is blocked", link, sys)
 		return nil
 	})
 }
@@ -64,17 +69,16 @@ func (r *runner) blockedMidway(ctx context.Context, link string, sys system.Syst
 			return err
 		}
 		back, ok := seen.Resumed(at)
-		if ok {
-			r.record(link, sys, "udpblock_mid_s", "s", back.Sub(at).Seconds())
+		if !ok {
+			r.noFigure("no data after udp was blocked", link, sys)
+			return nil
 		}
-		r.note(!ok, "no data after udp was blocked", link, sys)
+		r.record(link, sys, "udpblock_mid_s", "s", back.Sub(at).Seconds())
 		return nil
 	})
 }
 
-// note tells what leaves no figure.
-func (r *runner) note(happened bool, what, link string, sys system.System) {
-	if happened {
-		r.log.Info("no figure", "why", what, "system", sys.Name, "link", link)
-	}
+// noFigure tells what leaves no figure, since it would be infinite.
+func (r *runner) noFigure(why, link string, sys system.System) {
+	r.log.Info("no figure", "why", why, "system", sys.Name, "link", link)
 }

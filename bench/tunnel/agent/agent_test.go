@@ -62,7 +62,7 @@ func TestCalls(t *testing.T) {
 			cloud, edge := pair(t), pair(t)
 			call[any](t, cloud, CallServe, endpoint)
 
-			if got := call[[]float64](t, edge, CallFirst, FirstPlan{Endpoint: endpoint, Count: 2, Timeout: 10 * time.Second, Resumed: true}); len(got) != 2 || got[0] <= 0 {
+			if got := call[[]float64](t, edge, CallFirst, FirstPlan{Endpoint: endpoint, Count: 2, Timeout: 10 * time.Second, Total: time.Minute, Resumed: true}); len(got) != 2 || got[0] <= 0 {
 				t.Errorf("times to the first byte are %v", got)
 			}
 			if got := call[float64](t, edge, CallMany, ManyPlan{Endpoint: endpoint, Count: 5, Parallel: 2}); got <= 0 {

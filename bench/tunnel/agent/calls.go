@@ -79,7 +79,9 @@ type FirstPlan struct {
 	Endpoint
 
 	Count   int           `json:"count"`
-	Timeout time.Duration `json:"timeout"` // of each; one that takes longer is in no figure
+	Timeout time.Duration `json:"timeout"` // of each; one that takes longer counts as this
+	// Total is when no further one begins.
+	Total time.Duration `json:"total"`
 	// Resumed makes use of what the connection before has left.
 	Resumed bool `json:"resumed"`
 }

@@ -71,13 +71,16 @@ func first(ctx context.Context, p FirstPlan) ([]float64, error) {
 		count++
 	}
 	times := []float64{}
-	for i := range count {
+	begin := time.Now()
+	for i := 0; i < count && (i == 0 || time.Since(begin) < p.Total); i++ {
 		took, err := firstByte(ctx, sys, system.Dial{Address: p.Address, TLS: conf}, p.Timeout)
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case err != nil, p.Resumed && i == 0:
+		case p.Resumed && i == 0:
 			continue
+		case err != nil:
+			took = p.Timeout
 		}
 		times = append(times, float64(took)/float64(time.Millisecond))
 	}
