@@ -47,9 +47,17 @@ func (r *Results) plot(s plotSpec) (plot, bool) {
 			p.floor, p.floorName = &bar{row.Median, row.Min, row.Max}, s.floor.name
 		}
 	}
+	// A link that nothing was measured over would be a hole in the sheet.
+	var links []Link
 	for _, l := range Links() {
-		text, _, _ := strings.Cut(l.Text, ",")
-		p.groups = append(p.groups, l.Name+" · "+text)
+		measured := func(system string) bool {
+			return slices.ContainsFunc(s.metrics, func(m series) bool { return find(l.Name, system, m.metric) != nil })
+		}
+		if slices.ContainsFunc(systems, measured) {
+			text, _, _ := strings.Cut(l.Text, ",")
+			links = append(links, l)
+			p.groups = append(p.groups, l.Name+" · "+text)
+		}
 	}
 	for _, system := range systems {
 		for _, m := range s.metrics {
@@ -60,7 +68,7 @@ func (r *Results) plot(s plotSpec) (plot, bool) {
 			case len(systems) > 1:
 				one.name = system + ": " + m.name
 			}
-			for _, l := range Links() {
+			for _, l := range links {
 				one.bars = append(one.bars, find(l.Name, system, m.metric))
 			}
 			if slices.ContainsFunc(one.bars, func(b *bar) bool { return b != nil }) {
