@@ -110,7 +110,7 @@ func (b *Bed) Close(ctx context.Context) error {
 }
 
 // sweep removes the namespaces of this bed, and of one that was killed. Their
-// devices go with them, and an emulator ends with its devices.
+// devices go with them.
 func (b *Bed) sweep(ctx context.Context) error {
 	out, err := output(ctx, "", "ip", "netns", "list")
 	if err != nil {

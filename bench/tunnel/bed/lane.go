@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/skerry-io/skerry/bench/tunnel/agent"
@@ -73,6 +74,8 @@ link set %[1]s mtu 1500 txqueuelen 1000 up
 	//nolint:gosec // the program is a flag of this bench
 	l.emu = exec.Command(l.bed.cfg.Linkemu, "-a", l.cloudDevice()+"@"+l.cloud(), "-b", l.edgeDevice()+"@"+l.edge(), "-ctl", l.socket())
 	l.emu.Stdout, l.emu.Stderr = l.bed.log, l.bed.log
+	// An emulator whose devices are gone lives on, and would answer for the next.
+	l.emu.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := l.emu.Start(); err != nil {
 		return err
 	}
