@@ -39,7 +39,7 @@ func printTable(w io.Writer, scenario string, rows []results.Row) {
 			cells[l] = map[string]string{}
 			lines = append(lines, l)
 		}
-		cells[l][row.System] = fmt.Sprintf("%.3g (%.3g..%.3g, %d)", row.Median, row.Min, row.Max, row.N)
+		cells[l][row.System] = fmt.Sprintf("%s (%s to %s, %d)", figure(row.Median), figure(row.Min), figure(row.Max), row.N)
 	}
 	slices.SortStableFunc(lines, func(a, b line) int {
 		return strings.Compare(a.metric+" "+a.link, b.metric+" "+b.link)
@@ -59,4 +59,12 @@ func printTable(w io.Writer, scenario string, rows []results.Row) {
 	}
 	fmt.Fprintln(t)
 	_ = t.Flush() // text for a person
+}
+
+// figure writes three digits, and all of those before the point.
+func figure(x float64) string {
+	if x >= 100 {
+		return fmt.Sprintf("%.0f", x)
+	}
+	return fmt.Sprintf("%.3g", x)
 }

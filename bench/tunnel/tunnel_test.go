@@ -97,9 +97,9 @@ func TestPrintTable(t *testing.T) {
 		row("B", "skerry", "echo_bulk_p50_ms", 5),
 	})
 	want := `
-echo         link  unit  skerry                  quic-stock  yamux-cubic  websocket
-echo_p50_ms  B     ms    4 (2..4.94e+03, 3)      -           -            8 (4..9.87e+03, 3)
-echo_p99_ms  D     ms    2 (1..2.47e+03, 3)      -           -            -
+echo         link  unit  skerry              quic-stock  yamux-cubic  websocket
+echo_p50_ms  B     ms    4 (2 to 4936, 3)  -           -            8 (4 to 9872, 3)
+echo_p99_ms  D     ms    2 (1 to 2468, 3)  -           -            -
 
 `
 	// The writer fills up to the widest cell of each column.
