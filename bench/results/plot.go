@@ -135,7 +135,11 @@ func (p plot) svg() []byte {
 		fmt.Fprintf(&b, `<line class="%s" x1="%d" y1="%.1f" x2="%d" y2="%.1f"/>`+"\n", lineClass(v), left, y(v), width-right, y(v))
 		fmt.Fprintf(&b, `<text x="%d" y="%.1f" text-anchor="end">%s</text>`+"\n", left-8, y(v)+4.5, number(v))
 	}
-	fmt.Fprintf(&b, `<text text-anchor="middle" transform="translate(18 %d) rotate(-90)">%s</text>`+"\n", top+plotHeight/2, escape(p.yLabel))
+	labelX := 18
+	if limit >= 10_000 { // five digits need its place
+		labelX = 11
+	}
+	fmt.Fprintf(&b, `<text text-anchor="middle" transform="translate(%d %d) rotate(-90)">%s</text>`+"\n", labelX, top+plotHeight/2, escape(p.yLabel))
 	p.drawGroups(&b, y)
 	if p.floor != nil {
 		fmt.Fprintf(&b, `<line class="floor" x1="%d" y1="%.1f" x2="%d" y2="%.1f"/>`+"\n", left, y(p.floor.median), width-right, y(p.floor.median))
