@@ -3,6 +3,7 @@ package system
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -47,9 +48,15 @@ func listenSkerry(ctx context.Context, l Listen) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln, err := tunnel.Listen(ctx, tunnel.ListenConfig{Port: int(addr.Port()), TLS: l.TLS, Replica: "bench"})
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // as the proxy
+	tcp, err := lc.Listen(ctx, "tcp", l.Address)
 	if err != nil {
 		return nil, err
+	}
+	ln, err := tunnel.Listen(ctx, tunnel.ListenConfig{Port: int(addr.Port()), Listener: tcp, TLS: l.TLS, Replica: "bench"})
+	if err != nil {
+		return nil, errors.Join(err, tcp.Close())
 	}
 	go func() {
 		for {
