@@ -10,6 +10,7 @@ import (
 	"runtime"
 
 	"github.com/skerry-io/skerry/tunnel"
+	"github.com/skerry-io/skerry/tunnel/link"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -48,9 +49,7 @@ func listenSkerry(ctx context.Context, l Listen) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // as the proxy
-	tcp, err := lc.Listen(ctx, "tcp", l.Address)
+	tcp, err := link.ListenTCP(ctx, l.Address)
 	if err != nil {
 		return nil, err
 	}
