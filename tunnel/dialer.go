@@ -192,7 +192,7 @@ func (d *dialer) quic(ctx context.Context, r *round) connection {
 			d.cfg.Log.Debug("close the carrier's socket", "err", err)
 		}
 	}
-	conn, err := race(ctx, addrs, d.session.nudge, d.patience(), func(ctx context.Context, addr net.Addr) (link.Conn, error) {
+	conn, err := race(ctx, addrs, d.session.nudge, d.session.searching(), d.patience(), func(ctx context.Context, addr net.Addr) (link.Conn, error) {
 		if !r.resumes {
 			conn, _, err := t.Dial(ctx, addr, d.cfg.TLS, link.EdgeLimits(), nil)
 			return conn, err
@@ -225,7 +225,7 @@ func (d *dialer) tls(ctx context.Context, r *round) connection {
 	case <-ctx.Done():
 		return connection{err: ctx.Err()}
 	}
-	conn, err := race(ctx, []net.Addr{nil}, nil, d.patience(), func(ctx context.Context, _ net.Addr) (link.Conn, error) {
+	conn, err := race(ctx, []net.Addr{nil}, nil, d.session.searching(), d.patience(), func(ctx context.Context, _ net.Addr) (link.Conn, error) {
 		conn, err := link.DialTLS(ctx, d.cfg.DialTCP, d.cfg.Address, d.cfg.TLS, link.EdgeLimits().KeepAlive)
 		if err != nil || !r.resumes {
 			return conn, err

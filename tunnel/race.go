@@ -17,9 +17,10 @@ const (
 	// nextAddress is when the next of several addresses is tried beside the first.
 	nextAddress = 250 * time.Millisecond
 	// nextAttempt is when a handshake that got no answer is begun anew beside the
-	// old one. quic-go's own repeats get further and further apart; after an outage
-	// nothing moves before the next one, so their distance is what users wait.
-	nextAttempt = 2 * time.Second
+	// old one, at first and at last. quic-go's own repeats get further and further
+	// apart; after an outage nothing moves before the next one, so their distance is
+	// what users wait. Each attempt costs some kilobytes.
+	nextAttempt, lastAttempt = time.Second, 2 * time.Second
 	// maxAddresses bounds what a DNS answer can make us try.
 	maxAddresses = 8
 )
@@ -55,9 +56,9 @@ type attempt struct {
 
 // race dials the addresses one after the other and again, each attempt beside
 // those that still wait, and gives the first connection. nudge begins the next
-// attempt at once. An answer that says no ends it, to ask again is the caller's
+// attempt at once; since is when the search began. An answer that says no ends it, to ask again is the caller's
 // decision; one that says that another attempt was taken ends it after patience.
-func race(ctx context.Context, addrs []net.Addr, nudge <-chan struct{}, patience time.Duration, dial func(context.Context, net.Addr) (link.Conn, error)) (link.Conn, error) { //nolint:ireturn // whichever carrier wins
+func race(ctx context.Context, addrs []net.Addr, nudge <-chan struct{}, since time.Time, patience time.Duration, dial func(context.Context, net.Addr) (link.Conn, error)) (link.Conn, error) { //nolint:ireturn // whichever carrier wins
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	results := make(chan attempt)
@@ -87,7 +88,8 @@ func race(ctx context.Context, addrs []net.Addr, nudge <-chan struct{}, patience
 			i++
 			wait := nextAddress
 			if i >= len(addrs) {
-				wait = nextAttempt*3/4 + rand.N(nextAttempt/2)
+				every := min(max(nextAttempt, time.Since(since)/60), lastAttempt)
+				wait = every*3/4 + rand.N(every/2)
 			}
 			start.Reset(wait)
 		case r := <-results:

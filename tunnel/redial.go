@@ -72,6 +72,9 @@ func (s *Session) redial(ctx context.Context) {
 			return
 		}
 		s.log.Debug("no other carrier", "err", err)
+		if _, later := refusal(err); later {
+			continue // the one that was taken has not made it
+		}
 		select {
 		case <-time.After(retryPause/2 + rand.N(retryPause)):
 		case <-s.nudge:
@@ -129,6 +132,14 @@ func (s *Session) again(ctx context.Context, onlyQUIC bool) error {
 	}
 	s.log.Info("session goes on", "link", c.conn.Kind(), "remote", c.conn.RemoteAddr().String(), "carrier", c.seq)
 	return nil
+}
+
+// searching is since when there is no carrier, or now while there is one.
+func (s *Session) searching() time.Time {
+	if ok, since := s.Attached(); !ok {
+		return since
+	}
+	return time.Now()
 }
 
 // positions is what this side has of all streams, for a Resume.
