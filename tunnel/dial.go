@@ -163,7 +163,7 @@ func (d *dialer) say(ctx context.Context, conn link.Conn, s *salute) {
 	}
 	b := wire.Append(nil, &s.hello)
 	if s.hello.Session != ([16]byte{}) {
-		b = wire.Append(b, d.session.positions())
+		b = d.session.preview(wire.Append(b, d.session.positions()))
 	}
 	_, s.err = control.Write(b)
 	s.control = control

@@ -185,6 +185,22 @@ func (st *Stream) rewind(at *wire.StreamAck) (ok bool) {
 	return ok
 }
 
+// preview appends the first bytes that the peer may not have, most at most, and
+// changes nothing: they are sent again in their turn.
+func (st *Stream) preview(b []byte, most int) []byte {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	d := &st.send
+	if d.done || d.aborted || len(d.buf) == 0 {
+		return b
+	}
+	if !st.peer && !st.known {
+		b = wire.Append(b, &wire.StreamOpen{ID: st.id, Kind: st.kind, Limit: st.recv.limit})
+	}
+	n := min(len(d.buf), most, int(d.limit-d.base))
+	return wire.Append(b, &wire.StreamData{ID: st.id, Offset: d.base, Bytes: d.buf[:n]})
+}
+
 // kick starts the pump if need be.
 func (st *Stream) kick() {
 	st.mu.Lock()

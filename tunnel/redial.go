@@ -1,9 +1,11 @@
 package tunnel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/skerry-io/skerry/tunnel/wire"
@@ -16,6 +18,9 @@ const (
 	// firstClimb and lastClimb are the waits between attempts to get back to QUIC. The
 	// first is short: TCP may have won by a lost packet.
 	firstClimb, lastClimb = 4 * time.Second, 2 * time.Minute
+	// maxPreview is how many bytes of streams go with Hello: they should fit into the
+	// first flight.
+	maxPreview = 8 << 10
 	// climbTimeout bounds one of them.
 	climbTimeout = 6 * time.Second
 )
@@ -140,6 +145,26 @@ func (s *Session) searching() time.Time {
 		return since
 	}
 	return time.Now()
+}
+
+// preview appends the first bytes that streams wait to send, what people type
+// before what machines say. They go with Hello, and so arrive a round trip before
+// it is known what the peer has; if it has them they are a little too much.
+func (s *Session) preview(b []byte) []byte {
+	s.mu.Lock()
+	streams := s.streams.all()
+	s.mu.Unlock()
+	slices.SortFunc(streams, func(a, b *Stream) int {
+		return cmp.Or(cmp.Compare(urgency(a.kind), urgency(b.kind)), cmp.Compare(a.id, b.id))
+	})
+	end := len(b) + maxPreview
+	for _, st := range streams {
+		if len(b) >= end {
+			break
+		}
+		b = st.preview(b, end-len(b))
+	}
+	return b
 }
 
 // positions is what this side has of all streams, for a Resume.
