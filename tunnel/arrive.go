@@ -116,8 +116,14 @@ func (l *Listener) greet(ctx context.Context, conn link.Conn) (*arrival, error) 
 	return in, nil
 }
 
-// begin makes a new session.
+// begin makes a new session, or takes another attempt to begin one that is there.
 func (l *Listener) begin(ctx context.Context, in *arrival) error {
+	l.mu.Lock()
+	there := l.begun[in.origin()]
+	l.mu.Unlock()
+	if there != nil {
+		return there.move(in)
+	}
 	s := &Session{
 		peer: in.peer, cert: in.cert, hello: *in.hello, grace: l.cfg.Grace,
 		log:        l.cfg.Log.With("edge", in.peer.Node),
@@ -127,16 +133,17 @@ func (l *Listener) begin(ctx context.Context, in *arrival) error {
 	_, _ = rand.Read(s.id[:]) // never fails
 	s.init(ctx)
 	s.welcome = l.welcome(s)
+	s.origin = in.origin()
 	s.release = func() { l.remove(s) }
 	if !l.add(s) {
 		s.cancel()
 		return &SessionError{Code: wire.CodeGoingAway, Text: "the proxy shuts down"}
 	}
 	s.attach.Lock()
-	ok := s.take(in, nil)
+	ok := s.admit(in.hello.Carrier) && s.take(in)
 	s.attach.Unlock()
 	if !ok {
-		return &SessionError{Code: wire.CodeInternal, Text: "the carrier broke"}
+		return &SessionError{Code: wire.CodeGoingAway, Text: "the session has ended"}
 	}
 	select {
 	case l.ready <- s:
@@ -155,32 +162,46 @@ func (l *Listener) resume(in *arrival) error {
 	if s == nil || s.peer.Node != in.peer.Node {
 		return &SessionError{Code: wire.CodeUnknownSession, Text: "this proxy does not know the session"}
 	}
+	return s.move(in)
+}
+
+// move uses a carrier in place of the one there is.
+func (s *Session) move(in *arrival) error {
 	s.attach.Lock()
 	defer s.attach.Unlock()
-	old := s.current.Load()
 	if !s.admit(in.hello.Carrier) {
 		return &SessionError{Code: wire.CodeNextCarrier, Text: "another carrier is here already"}
 	}
-	s.detach(old, wire.CodeNextCarrier, "another carrier took over")
-	if !s.take(in, s.positions()) {
+	s.detach(s.current.Load(), wire.CodeNextCarrier, "another carrier took over")
+	if !s.take(in) {
 		return &SessionError{Code: wire.CodeUnknownSession, Text: "the session has ended"}
 	}
 	s.log.Info("session goes on", "link", in.conn.Kind(), "remote", in.conn.RemoteAddr().String(), "carrier", in.hello.Carrier)
 	return nil
 }
 
-// take answers Hello and uses the carrier. The caller holds s.attach.
-func (s *Session) take(in *arrival, at *wire.Resume) bool {
+// origin names a session before it has an id.
+type origin struct {
+	node        string
+	incarnation [16]byte
+	seq         uint64
+}
+
+func (in *arrival) origin() origin {
+	return origin{in.peer.Node, in.hello.Incarnation, in.hello.Seq}
+}
+
+// take answers Hello and uses the carrier. The caller holds s.attach. It fails
+// when the session is ending.
+func (s *Session) take(in *arrival) bool {
 	b := wire.Append(nil, &s.welcome)
-	if at != nil {
-		b = wire.Append(b, at)
+	if in.resume != nil {
+		b = wire.Append(b, s.positions())
 	}
 	if _, err := in.control.Write(b); err != nil {
-		if at == nil {
-			s.end(&SessionError{Code: wire.CodeOffline, Text: "the carrier broke"})
-		}
 		in.conn.Close(wire.CodeNextCarrier, "the carrier broke")
-		return at != nil // the edge dials again
+		s.awaitCarrier()
+		return true // the edge dials again
 	}
 	return s.use(newCarrier(s.ctx, in.conn, in.control, in.inbox, in.hello.Carrier, func() {}), in.resume)
 }

@@ -137,14 +137,22 @@ func (s *Session) detach(c *carrier, code wire.Code, text string) {
 	s.local, s.remote = c.conn.LocalAddr(), c.conn.RemoteAddr()
 	close(c.gone)
 	s.setStateLocked(false)
-	if !s.edge && !s.ending {
-		s.state.expire = time.AfterFunc(s.grace, func() {
-			s.end(&SessionError{Code: wire.CodeOffline, Text: "no carrier for " + s.grace.String()})
-		})
-	}
 	s.mu.Unlock()
+	s.awaitCarrier()
 	c.conn.Close(code, text)
 	c.cancel()
+}
+
+// awaitCarrier ends a session of the cloud that nobody resumes.
+func (s *Session) awaitCarrier() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.edge || s.ending || s.state.expire != nil || s.state.ok {
+		return
+	}
+	s.state.expire = time.AfterFunc(s.grace, func() {
+		s.end(&SessionError{Code: wire.CodeOffline, Text: "no carrier for " + s.grace.String()})
+	})
 }
 
 func (s *Session) setStateLocked(ok bool) {

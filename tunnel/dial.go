@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -42,7 +43,8 @@ type DialConfig struct {
 	// TLS comes from certs.ClientTLS. Its NextProtos are replaced by ALPN.
 	TLS *tls.Config
 	// Hello is what the edge says of itself. Empty Versions mean all that this
-	// build speaks.
+	// build speaks. Incarnation and Seq name the session while it is begun; without an
+	// Incarnation one is drawn.
 	Hello wire.Hello
 	// PacketConn opens a socket; nil means a UDP socket on all addresses that
 	// outlives the loss of any. The session closes it.
@@ -93,6 +95,9 @@ func (c *DialConfig) fill() error {
 		c.TLS = c.TLS.Clone()
 		c.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(maxAddresses)
 	}
+	if c.Hello.Incarnation == ([16]byte{}) {
+		_, _ = rand.Read(c.Hello.Incarnation[:]) // never fails
+	}
 	c.Hello.MaxStreams = uint64(c.MaxStreams)
 	c.TLS = withALPN(c.TLS)
 	return nil
@@ -123,9 +128,12 @@ func Dial(ctx context.Context, cfg DialConfig) (*Session, error) {
 	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	c, g, err := d.carrier(dctx, cfg.Hello, false)
-	if err != nil {
-		s.cancel()
-		return nil, fmt.Errorf("dial %s: %w", cfg.Address, err)
+	for err != nil {
+		if _, later := refusal(err); !later || dctx.Err() != nil {
+			s.cancel()
+			return nil, fmt.Errorf("dial %s: %w", cfg.Address, err)
+		}
+		c, g, err = d.carrier(dctx, cfg.Hello, false) // the attempt that the cloud took has not made it
 	}
 	s.id, s.peer, s.cert, s.hello, s.welcome = g.welcome.Session, g.peer, g.cert, cfg.Hello, *g.welcome
 	s.peerStreams = int(min(g.welcome.MaxStreams, 1<<16))
@@ -144,14 +152,6 @@ type greeting struct {
 	cert    *x509.Certificate
 	welcome *wire.Welcome
 	resume  *wire.Resume // nil when the session is new
-}
-
-// abandoned is the code that gives a carrier up which the cloud may already use.
-func abandoned(hello *wire.Hello) wire.Code {
-	if hello.Session != ([16]byte{}) {
-		return wire.CodeNextCarrier
-	}
-	return wire.CodeCanceled
 }
 
 // say opens the control lane and says Hello on it.
@@ -176,7 +176,7 @@ func (d *dialer) greet(ctx context.Context, conn link.Conn, said *salute) (*carr
 	defer cancel()
 	// In TLS 1.3 the client is done before the server has looked at its
 	// certificate, so a refused certificate shows here, too.
-	stop := context.AfterFunc(ctx, func() { conn.Close(abandoned(hello), "no welcome in time") })
+	stop := context.AfterFunc(ctx, func() { conn.Close(wire.CodeNextCarrier, "no welcome in time") })
 	defer stop()
 	fail := func(what string, err error) error {
 		if ctx.Err() != nil {

@@ -40,7 +40,8 @@ type salute struct {
 
 // connection is an attempt's outcome.
 type connection struct {
-	conn    link.Conn // perhaps a *welcomed
+	*welcomed
+
 	release func()
 	err     error
 	final   bool // err is the cloud's own word: it says no to this edge
@@ -56,31 +57,17 @@ type welcomed struct {
 // carrier makes a connection and says Hello on it. QUIC and TLS over TCP race, the
 // latter with a handicap, unless only QUIC will do.
 //
-// A new session is begun on the connection that won. To go on with a session, every
-// attempt says Hello as early as it can, and the first Welcome wins: the cloud
-// takes one of them, and refuses the others with CodeNextCarrier.
+// Every attempt says Hello as early as it can, and the first Welcome wins: the
+// cloud takes one of them, and refuses the others with CodeNextCarrier.
 func (d *dialer) carrier(ctx context.Context, hello wire.Hello, onlyQUIC bool) (*carrier, *greeting, error) {
 	r := &round{hello: hello}
-	if hello.Session != ([16]byte{}) {
-		r.hello.Carrier = d.rounds.Add(1) << attemptBits
-		r.resumes = true
-	}
+	r.hello.Carrier = d.rounds.Add(1) << attemptBits
 	k, err := d.connect(ctx, r, onlyQUIC)
 	if err != nil {
 		return nil, nil, sessionError(err)
 	}
-	if w, ok := k.conn.(*welcomed); ok {
-		w.carrier.release = k.release
-		return w.carrier, w.greeting, nil
-	}
-	c, g, err := d.greet(ctx, k.conn, &salute{hello: r.hello})
-	if err != nil {
-		d.giveUp(k.conn, &r.hello, err)
-		k.release()
-		return nil, nil, err
-	}
-	c.release = k.release
-	return c, g, nil
+	k.welcomed.carrier.release = k.release
+	return k.welcomed.carrier, k.welcomed.greeting, nil
 }
 
 // attemptBits are the low bits of Hello's Carrier, which count the attempts of one
@@ -90,7 +77,6 @@ const attemptBits = 8
 // round is one search for a carrier.
 type round struct {
 	hello    wire.Hello
-	resumes  bool // a session that goes on
 	attempts atomic.Uint64
 }
 
@@ -103,25 +89,20 @@ func (r *round) attempt() *salute {
 }
 
 // greeted says Hello, if it was not said yet, and waits for Welcome.
-func (d *dialer) greeted(ctx context.Context, conn link.Conn, s *salute) (link.Conn, error) { //nolint:ireturn // the one it got
+func (d *dialer) greeted(ctx context.Context, conn link.Conn, s *salute) (*welcomed, error) {
 	c, g, err := d.greet(ctx, conn, s)
 	if err != nil {
-		d.giveUp(conn, &s.hello, err)
+		code := wire.CodeNextCarrier
+		if refused, ok := errors.AsType[*SessionError](err); ok && !refused.Remote {
+			code = refused.Code
+		}
+		conn.Close(code, "no session")
 		return nil, err
 	}
 	return &welcomed{conn, c, g}, nil
 }
 
-// giveUp closes a connection on which there is no Welcome.
-func (d *dialer) giveUp(conn link.Conn, hello *wire.Hello, err error) {
-	code := abandoned(hello)
-	if refused, ok := errors.AsType[*SessionError](err); ok && !refused.Remote {
-		code = refused.Code
-	}
-	conn.Close(code, "no session")
-}
-
-// connect gives the first connection. An answer that says no ends the race.
+// connect gives the first connection with a Welcome. An answer that says no ends the race.
 func (d *dialer) connect(ctx context.Context, r *round, onlyQUIC bool) (connection, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	results := make(chan connection)
@@ -135,7 +116,7 @@ func (d *dialer) connect(ctx context.Context, r *round, onlyQUIC bool) (connecti
 			case results <- k:
 			case <-ctx.Done():
 				if k.err == nil {
-					k.conn.Close(wire.CodeNextCarrier, "another attempt was faster")
+					k.Close(wire.CodeNextCarrier, "another attempt was faster")
 					k.release()
 				}
 			}
@@ -192,11 +173,7 @@ func (d *dialer) quic(ctx context.Context, r *round) connection {
 			d.cfg.Log.Debug("close the carrier's socket", "err", err)
 		}
 	}
-	conn, err := race(ctx, addrs, d.session.nudge, d.session.searching(), d.patience(), func(ctx context.Context, addr net.Addr) (link.Conn, error) {
-		if !r.resumes {
-			conn, _, err := t.Dial(ctx, addr, d.cfg.TLS, link.EdgeLimits(), nil)
-			return conn, err
-		}
+	conn, err := race(ctx, addrs, d.session.nudge, d.session.searching(), d.patience(), func(ctx context.Context, addr net.Addr) (*welcomed, error) {
 		s := r.attempt()
 		conn, said, err := t.Dial(ctx, addr, d.cfg.TLS, link.EdgeLimits(), func(c link.Conn) { d.say(ctx, c, s) })
 		if err != nil {
@@ -211,7 +188,7 @@ func (d *dialer) quic(ctx context.Context, r *round) connection {
 		release()
 	}
 	no, later := refusal(err)
-	return connection{conn: conn, release: release, err: err, final: no && !later}
+	return connection{welcomed: conn, release: release, err: err, final: no && !later}
 }
 
 // patience is how long the other attempts may take once the cloud has said that it
@@ -225,10 +202,10 @@ func (d *dialer) tls(ctx context.Context, r *round) connection {
 	case <-ctx.Done():
 		return connection{err: ctx.Err()}
 	}
-	conn, err := race(ctx, []net.Addr{nil}, nil, d.session.searching(), d.patience(), func(ctx context.Context, _ net.Addr) (link.Conn, error) {
+	conn, err := race(ctx, []net.Addr{nil}, nil, d.session.searching(), d.patience(), func(ctx context.Context, _ net.Addr) (*welcomed, error) {
 		conn, err := link.DialTLS(ctx, d.cfg.DialTCP, d.cfg.Address, d.cfg.TLS, link.EdgeLimits().KeepAlive)
-		if err != nil || !r.resumes {
-			return conn, err
+		if err != nil {
+			return nil, err
 		}
 		return d.greeted(ctx, conn, r.attempt())
 	})
@@ -238,7 +215,7 @@ func (d *dialer) tls(ctx context.Context, r *round) connection {
 	if c, ok := errors.AsType[*link.ConnError](err); ok && !c.Application && (!c.Remote || !c.Untrusted) {
 		no = false
 	}
-	return connection{conn: conn, release: func() {}, err: err, final: no && !later}
+	return connection{welcomed: conn, release: func() {}, err: err, final: no && !later}
 }
 
 // resolve finds the proxy's addresses. Those known from before do, when a name

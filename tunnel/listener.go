@@ -100,6 +100,7 @@ type Listener struct {
 	mu       sync.Mutex // guards the following fields
 	closed   bool
 	sessions map[[16]byte]*Session
+	begun    map[origin]*Session
 }
 
 // Listen opens the socket and begins to take sessions in.
@@ -142,6 +143,7 @@ func Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) {
 		ready:    make(chan *Session, readySessions),
 		closing:  make(chan struct{}),
 		sessions: make(map[[16]byte]*Session),
+		begun:    make(map[origin]*Session),
 		memory:   &memory{max: cfg.MaxTotalMemory},
 		frames:   &frames{},
 	}
@@ -213,6 +215,7 @@ func (l *Listener) add(s *Session) bool {
 	defer l.mu.Unlock()
 	if !l.closed {
 		l.sessions[s.id] = s
+		l.begun[s.origin] = s
 	}
 	return !l.closed
 }
@@ -221,4 +224,7 @@ func (l *Listener) remove(s *Session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.sessions, s.id)
+	if l.begun[s.origin] == s {
+		delete(l.begun, s.origin)
+	}
 }

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/skerry-io/skerry/tunnel/link"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -50,7 +49,7 @@ func resolve(ctx context.Context, address string) ([]net.Addr, error) {
 }
 
 type attempt struct {
-	conn link.Conn
+	conn *welcomed
 	err  error
 }
 
@@ -58,7 +57,7 @@ type attempt struct {
 // those that still wait, and gives the first connection. nudge begins the next
 // attempt at once; since is when the search began. An answer that says no ends it, to ask again is the caller's
 // decision; one that says that another attempt was taken ends it after patience.
-func race(ctx context.Context, addrs []net.Addr, nudge <-chan struct{}, since time.Time, patience time.Duration, dial func(context.Context, net.Addr) (link.Conn, error)) (link.Conn, error) { //nolint:ireturn // whichever carrier wins
+func race(ctx context.Context, addrs []net.Addr, nudge <-chan struct{}, since time.Time, patience time.Duration, dial func(context.Context, net.Addr) (*welcomed, error)) (*welcomed, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	results := make(chan attempt)

@@ -39,6 +39,7 @@ type Session struct {
 	since   time.Time
 	log     *slog.Logger
 	dial    func(ctx context.Context, hello wire.Hello, onlyQUIC bool) (*carrier, *greeting, error) // the edge's
+	origin  origin                                                                                  // the cloud's
 	release func()                                                                                  // called last
 
 	maxStreams, peerStreams int    // the peer may have open; this side may
@@ -94,6 +95,7 @@ func (s *Session) init(ctx context.Context) {
 	s.nudge = make(chan struct{}, 1)
 	s.state = attachment{since: s.since, changed: make(chan struct{})}
 	s.streams = newTable(s.edge)
+	s.tried = make(map[uint64]struct{})
 	s.counters.byKind = make(map[wire.Kind]*kindCounters)
 	if s.frames == nil {
 		s.frames = &frames{}
