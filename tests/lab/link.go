@@ -20,7 +20,7 @@ func (e *Edge) network() int        { return e.lab.cfg.Net + e.n }
 // Netns is the file of the edge's network namespace.
 func (e *Edge) Netns() string { return netnsFile(e.netns()) }
 
-// Addr is the edge's own address on its link.
+// Addr is the edge's own address on its link, unless Readdress has changed it.
 func (e *Edge) Addr() netip.Addr { return address(e.network(), 2) }
 
 // podCIDR is what the edge's pods get their addresses from.
@@ -150,6 +150,21 @@ func (e *Edge) Profile() string {
 // StopLink ends the emulator: nothing gets through any more.
 func (e *Edge) StopLink(ctx context.Context) error {
 	return e.lab.stop(ctx, e.daemon("linkemu"), 5*time.Second)
+}
+
+// Readdress gives the edge another address on its link, 10.201.NET.host, as a
+// machine gets that comes into another network. For a moment it has none.
+func (e *Edge) Readdress(ctx context.Context, host int) error {
+	for _, args := range [][]string{
+		{"ip", "addr", "flush", "dev", uplink},
+		{"ip", "addr", "add", address(e.network(), host).String() + "/24", "dev", uplink},
+		{"ip", "route", "add", "default", "via", address(e.network(), 1).String(), "dev", uplink},
+	} {
+		if _, err := e.Run(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // KillLink kills the emulator.
