@@ -17,6 +17,8 @@ LINT     = GOFLAGS="$(PRODUCT)" $$(.ci/tool golangci-lint)
 STEP    := .ci/step
 
 FUZZTIME   ?= 30s
+CHAOSTIME  ?= 15m
+SEED       ?=
 LINK       ?=
 BENCHFLAGS ?=
 
@@ -55,11 +57,12 @@ demo-down: ## Stop the demo
 # Check
 
 .PHONY: test
-test: ## Everything a change must pass: setup, check, e2e
+test: ## Everything a change must pass: setup, check, e2e, two minutes of chaos
 	@$(MAKE) --no-print-directory setup
 	@# Two at a time: what downloads or links leaves a core to what compiles.
 	@$(MAKE) --no-print-directory -j2 QUIET=-q check build devcluster
 	@$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory chaos CHAOSTIME=2m
 
 .PHONY: check
 check: tidy format arch lint unit ## All that needs no cluster: tidy, format, arch, lint, unit
@@ -98,6 +101,10 @@ unit: ## Run the tests with the race detector, in random order
 .PHONY: e2e
 e2e: build devcluster ## Run the end-to-end tests against a real control plane and containerd (as root)
 	@$(STEP) e2e env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -timeout 30m ./tests/e2e/...
+
+.PHONY: chaos
+chaos: build ## Break the link at random for CHAOSTIME (15m) under streams of all sorts (as root; SEED=N replays)
+	@$(STEP) chaos env SKERRY_E2E=1 CHAOSTIME=$(CHAOSTIME) SEED=$(SEED) go test $(PRODUCT) -count=1 -v -timeout 24h -run '^TestChaos$$' ./tests/chaos
 
 .PHONY: fuzz
 fuzz: ## Fuzz each decoder for FUZZTIME (30s)
