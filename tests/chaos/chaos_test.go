@@ -26,6 +26,9 @@ const (
 	// longestStall is what a fault may cost beyond its own time, on links as bad as
 	// these. What is usual is in the summary.
 	longestStall = 20 * time.Second
+	// longMove is what the session may take to leave a carrier that is dead for
+	// another one.
+	longMove = 10 * time.Second
 )
 
 func TestMain(m *testing.M) {
@@ -221,8 +224,12 @@ func (r *run) finish() {
 		}
 	}
 	for i, stall := range l.stalls(r.done) {
+		d := r.done[i]
 		if stall > longestStall {
-			r.t.Errorf("%v: nothing for %v after it", r.done[i], stall)
+			r.t.Errorf("%v: nothing for %v after it", d, stall)
+		}
+		if f := d.Faults[0]; len(d.Faults) == 1 && f.Kind == faultUDP && f.For > longMove && !l.carried(d.begin, d.end)["tls"] {
+			r.t.Errorf("%v: the session did not move to TCP", d)
 		}
 	}
 	trouble := l.trouble()

@@ -18,6 +18,7 @@ type ledger struct {
 	quitting bool
 	problems []string
 	gaps     []gap
+	links    []change
 	shapes   map[string]int
 	bytes    int64
 	used     map[string]string
@@ -36,6 +37,12 @@ type session struct{ begin, end time.Time }
 type gap struct {
 	role     string
 	from, to time.Time
+}
+
+// change is when something else began to carry the session.
+type change struct {
+	at   time.Time
+	link string
 }
 
 func newLedger() *ledger {
@@ -66,6 +73,8 @@ func (l *ledger) take(role string, e event) {
 		l.doneLocked(role, e.Report)
 	case eventGap:
 		l.gaps = append(l.gaps, gap{role, e.From, e.To})
+	case eventLink:
+		l.links = append(l.links, change{e.At, e.Text})
 	case eventStopped:
 		l.stopped[role] = true
 	case eventProblem:
@@ -153,7 +162,23 @@ func (l *ledger) open() error {
 	if text := l.unfinishedLocked(); text != "" {
 		return fmt.Errorf("not both sides are done: %s", text)
 	}
+	if n := len(l.links); n == 0 || l.links[n-1].link != "quic" {
+		return fmt.Errorf("the session does not go back to QUIC: %v", l.links)
+	}
 	return nil
+}
+
+// carried tells what carried the session at some time from one moment to another.
+func (l *ledger) carried(from, to time.Time) map[string]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seen := map[string]bool{}
+	for i, c := range l.links {
+		if c.at.Before(to) && (i+1 == len(l.links) || l.links[i+1].at.After(from)) {
+			seen[c.link] = true
+		}
+	}
+	return seen
 }
 
 func (l *ledger) unfinishedLocked() (text string) {

@@ -13,6 +13,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"reflect"
+	"strconv"
 	"sync"
 	"time"
 
@@ -58,6 +60,7 @@ const (
 	eventOpen    = "open"    // Spec
 	eventDone    = "done"    // Report
 	eventGap     = "gap"     // From, To
+	eventLink    = "link"    // Text: what carries the session from now on, "" for nothing
 	eventStopped = "stopped" // all streams that it opened are done
 	eventProblem = "problem" // Text
 	eventBye     = "bye"     // Text: what the process used
@@ -197,6 +200,7 @@ func (p *peer) playEdge(ctx context.Context) error {
 	})
 	wg.Go(func() { _ = uplink.WatchNetwork(ctx, p.check) })
 	wg.Go(p.openStreams)
+	wg.Go(func() { p.watchLink(ctx) })
 	p.emit(event{Type: eventReady})
 	for seq := uint64(1); ctx.Err() == nil; seq++ {
 		s, err := tunnel.Dial(ctx, tunnel.DialConfig{
@@ -218,6 +222,29 @@ func (p *peer) playEdge(ctx context.Context) error {
 		p.log.Info("session ended", "seq", seq, "err", s.Err())
 	}
 	return nil
+}
+
+// watchLink tells when another kind of carrier takes over.
+func (p *peer) watchLink(ctx context.Context) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for last := ""; ; {
+		p.mu.Lock()
+		s, now := p.session, ""
+		p.mu.Unlock()
+		if s != nil {
+			now = s.Stats().Link
+		}
+		if now != last {
+			p.emit(event{Type: eventLink, Text: now})
+			last = now
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // check makes the session look whether the network still carries it.
@@ -243,9 +270,18 @@ func (p *peer) playCloud(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l, err := tunnel.Listen(ctx, tunnel.ListenConfig{
+	cfg := tunnel.ListenConfig{
 		Port: tunnelPort, TLS: tlsConfig, Replica: "chaos", StatelessResetKey: p.cfg.ResetKey, TokenKey: p.cfg.ResetKey, Log: p.log,
-	})
+	}
+	if outlives() {
+		var lc net.ListenConfig
+		tcp, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(tunnelPort))
+		if err != nil {
+			return err
+		}
+		reflect.ValueOf(&cfg).Elem().FieldByName("Listener").Set(reflect.ValueOf(tcp))
+	}
+	l, err := tunnel.Listen(ctx, cfg)
 	if err != nil {
 		return err
 	}
