@@ -98,12 +98,21 @@ func kinds(t *testing.T) []string {
 	case !outlives():
 		t.Log("sessions do not outlive their carriers in this build: outages are left out")
 		return []string{faultNAT, faultAddress, faultProfile, faultCloud, faultFrozen}
+	case !hasTCP():
+		t.Log("there is no carrier over TCP in this build: UDP is not blocked")
+		return slices.DeleteFunc(allKinds(), func(k string) bool { return k == faultUDP })
 	}
 	return allKinds()
 }
 
-// outlives reports whether sessions have more than one carrier in this build.
+// outlives reports whether sessions outlive their carriers in this build.
 func outlives() bool {
+	_, ok := reflect.TypeFor[*tunnel.Session]().MethodByName("Attached")
+	return ok
+}
+
+// hasTCP reports whether a session may be carried over TCP in this build.
+func hasTCP() bool {
 	_, ok := reflect.TypeFor[tunnel.ListenConfig]().FieldByName("Listener")
 	return ok
 }

@@ -273,7 +273,7 @@ func (p *peer) playCloud(ctx context.Context) error {
 	cfg := tunnel.ListenConfig{
 		Port: tunnelPort, TLS: tlsConfig, Replica: "chaos", StatelessResetKey: p.cfg.ResetKey, TokenKey: p.cfg.ResetKey, Log: p.log,
 	}
-	if outlives() {
+	if hasTCP() {
 		var lc net.ListenConfig
 		tcp, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(tunnelPort))
 		if err != nil {
