@@ -225,26 +225,46 @@ type done struct {
 	cut time.Time
 }
 
-// stalls gives, for each step, how long the user of a terminal waited because of
-// it: from the moment on when something could get through again.
+// stalls gives, for each step, how long the user of a terminal waited although
+// something could get through again. What a wait has of the next step is that one's.
 func (l *ledger) stalls(steps []done) []time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	stalls := make([]time.Duration, len(steps))
 	for _, g := range l.gaps {
-		// The last thing that came may have been on its way when the fault began, or
-		// have left a moment before it.
-		cause := -1
 		for i, s := range steps {
-			if s.begin.Before(g.from.Add(noticeable)) {
-				cause = i
+			to := g.to
+			if i+1 < len(steps) {
+				to = earlier(to, steps[i+1].begin)
 			}
-		}
-		if cause >= 0 {
-			stalls[cause] = max(stalls[cause], g.to.Sub(later(g.from, steps[cause].cut)))
+			stalls[i] = max(stalls[i], to.Sub(later(g.from, later(s.begin, s.cut))))
 		}
 	}
 	return stalls
+}
+
+// longest gives the gap that was longest without the times in which nothing could
+// get through, and how long that is.
+func (l *ledger) longest(steps []done) (longest gap, length time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, g := range l.gaps {
+		d := g.to.Sub(g.from)
+		for _, s := range steps {
+			d -= max(earlier(g.to, s.cut).Sub(later(g.from, s.begin)), 0)
+		}
+		if d > length {
+			longest, length = g, d
+		}
+	}
+	return longest, length
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 func later(a, b time.Time) time.Time {
