@@ -8,15 +8,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/skerry-io/skerry/tunnel"
 )
 
 const (
@@ -82,8 +79,7 @@ func TestChaos(t *testing.T) {
 	r.finish()
 }
 
-// kinds are the faults of this run: those that the build must bear, or what
-// FAULTS="nat outage" picks.
+// kinds are the faults of this run: FAULTS="nat outage" picks some.
 func kinds(t *testing.T) []string {
 	t.Helper()
 	picked := strings.Fields(os.Getenv("FAULTS"))
@@ -92,29 +88,10 @@ func kinds(t *testing.T) []string {
 			t.Fatalf("FAULTS: no fault %q; there are %v", k, allKinds())
 		}
 	}
-	switch {
-	case len(picked) > 0:
+	if len(picked) > 0 {
 		return picked
-	case !outlives():
-		t.Log("sessions do not outlive their carriers in this build: outages are left out")
-		return []string{faultNAT, faultAddress, faultProfile, faultCloud, faultFrozen}
-	case !hasTCP():
-		t.Log("there is no carrier over TCP in this build: UDP is not blocked")
-		return slices.DeleteFunc(allKinds(), func(k string) bool { return k == faultUDP })
 	}
 	return allKinds()
-}
-
-// outlives reports whether sessions outlive their carriers in this build.
-func outlives() bool {
-	_, ok := reflect.TypeFor[*tunnel.Session]().MethodByName("Attached")
-	return ok
-}
-
-// hasTCP reports whether a session may be carried over TCP in this build.
-func hasTCP() bool {
-	_, ok := reflect.TypeFor[tunnel.ListenConfig]().FieldByName("Listener")
-	return ok
 }
 
 func must(t *testing.T, err error) {

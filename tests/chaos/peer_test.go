@@ -13,7 +13,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"reflect"
 	"strconv"
 	"sync"
 	"time"
@@ -270,18 +269,15 @@ func (p *peer) playCloud(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg := tunnel.ListenConfig{
-		Port: tunnelPort, TLS: tlsConfig, Replica: "chaos", StatelessResetKey: p.cfg.ResetKey, TokenKey: p.cfg.ResetKey, Log: p.log,
+	var lc net.ListenConfig
+	tcp, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(tunnelPort))
+	if err != nil {
+		return err
 	}
-	if hasTCP() {
-		var lc net.ListenConfig
-		tcp, err := lc.Listen(ctx, "tcp", ":"+strconv.Itoa(tunnelPort))
-		if err != nil {
-			return err
-		}
-		reflect.ValueOf(&cfg).Elem().FieldByName("Listener").Set(reflect.ValueOf(tcp))
-	}
-	l, err := tunnel.Listen(ctx, cfg)
+	l, err := tunnel.Listen(ctx, tunnel.ListenConfig{
+		Port: tunnelPort, Listener: tcp, TLS: tlsConfig, Replica: "chaos",
+		StatelessResetKey: p.cfg.ResetKey, TokenKey: p.cfg.ResetKey, Log: p.log,
+	})
 	if err != nil {
 		return err
 	}
