@@ -8,6 +8,7 @@
 //	  skce 10.212.1.2/24 ------- bench/linkemu -------   skcc 10.212.1.1/24
 //
 // All chance comes from one seed, which is printed; "make chaos SEED=..." plays
-// the same faults again. It needs root; without SKERRY_E2E in the environment
-// only the tests of the model and of the schedule run.
+// the same faults again, and FAULTS="outage nat" only some kinds. What streams do
+// and what the link loses differs from run to run. It needs root; without
+// SKERRY_E2E in the environment only the tests of model and schedule run.
 package chaos

@@ -223,6 +223,8 @@ type done struct {
 	// cut is when the last fault ended that let nothing through; zero when there
 	// was none.
 	cut time.Time
+	// worst says that the link was E: all waits are longer there.
+	worst bool
 }
 
 // stalls gives, for each step, how long the user of a terminal waited although
@@ -244,16 +246,18 @@ func (l *ledger) stalls(steps []done) []time.Duration {
 }
 
 // longest gives the gap that was longest without the times in which nothing could
-// get through, and how long that is.
-func (l *ledger) longest(steps []done) (longest gap, length time.Duration) {
+// get through, and how long that is: of those over the worst link, or of the others.
+func (l *ledger) longest(steps []done, worst bool) (longest gap, length time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, g := range l.gaps {
-		d := g.to.Sub(g.from)
-		for _, s := range steps {
+		d, bad := g.to.Sub(g.from), false
+		for i, s := range steps {
 			d -= max(earlier(g.to, s.cut).Sub(later(g.from, s.begin)), 0)
+			over := i+1 < len(steps) && steps[i+1].begin.Before(g.from)
+			bad = bad || s.worst && s.begin.Before(g.to) && !over
 		}
-		if d > length {
+		if bad == worst && d > length {
 			longest, length = g, d
 		}
 	}

@@ -291,6 +291,13 @@ func (w *world) profile(ctx context.Context, name string) error {
 	return w.restoreLocked(ctx)
 }
 
+// onWorst reports whether the link is E.
+func (w *world) onWorst() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state.profile == "E"
+}
+
 // rebind changes the edge's port outside; a link that is dead forgets it anyway.
 func (w *world) rebind(ctx context.Context, offset string) error {
 	w.mu.Lock()
