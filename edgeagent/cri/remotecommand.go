@@ -40,7 +40,10 @@ type streams struct {
 // remoteCommand connects to a CRI streaming URL and moves the bytes until the
 // command has ended and all its output is delivered.
 func remoteCommand(ctx context.Context, rawURL string, s streams) (int, error) {
-	conn, err := dialStreaming(ctx, rawURL)
+	done := make(chan struct{})
+	defer close(done)
+	waiting := &backlog{done: done}
+	conn, err := dialStreaming(ctx, rawURL, waiting)
 	if err != nil {
 		return 0, err
 	}
@@ -78,10 +81,8 @@ func remoteCommand(ctx context.Context, rawURL string, s streams) (int, error) {
 		}
 	}
 	if stdin != nil {
-		go copyStdin(stdin, s.stdin)
+		go copyStdin(stdin, s.stdin, waiting, s.tty)
 	}
-	done := make(chan struct{})
-	defer close(done)
 	if resize != nil {
 		go copyResize(resize, s.resize, done)
 	}
@@ -102,7 +103,7 @@ func remoteCommand(ctx context.Context, rawURL string, s streams) (int, error) {
 	return code, err
 }
 
-func dialStreaming(ctx context.Context, rawURL string) (httpstream.Connection, error) {
+func dialStreaming(ctx context.Context, rawURL string, waiting *backlog) (httpstream.Connection, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
 		return nil, fmt.Errorf("streaming url of the runtime: %w", err)
@@ -112,6 +113,7 @@ func dialStreaming(ctx context.Context, rawURL string) (httpstream.Connection, e
 	if err != nil {
 		return nil, fmt.Errorf("make spdy transport: %w", err)
 	}
+	rt.Dialer = waiting.dialer()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), http.NoBody)
 	if err != nil {
 		return nil, fmt.Errorf("streaming url of the runtime: %w", err)
@@ -178,11 +180,16 @@ func copyOutputs(conn httpstream.Connection, s streams, copies *sync.WaitGroup) 
 }
 
 // copyStdin ends when the input does, when the command closes its end, or with
-// the connection.
-func copyStdin(stream httpstream.Stream, from io.Reader) {
+// the connection. What is typed at a terminal goes at once: it may be Ctrl-C.
+func copyStdin(stream httpstream.Stream, from io.Reader, waiting *backlog, tty bool) {
+	to := io.Writer(stream)
+	if !tty {
+		to = drained{stream, waiting}
+	}
 	// The server may send a reset on this stream when the command has ended;
 	// nothing to do then, the error stream tells the rest.
-	_, _ = io.Copy(stream, from)
+	_, _ = io.Copy(to, from)
+	waiting.drain()
 	_ = stream.Close() // half-close: the command sees end of input, its output goes on
 }
 
