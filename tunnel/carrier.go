@@ -122,13 +122,22 @@ func (s *Session) use(c *carrier, at *wire.Resume) bool {
 
 // detach gives c up, if it is the session's carrier, and tells the peer why.
 func (s *Session) detach(c *carrier, code wire.Code, text string) {
-	if c == nil {
+	if c == nil || !s.unset(c) {
 		return
 	}
+	s.awaitCarrier()
+	c.conn.Close(code, text)
+	c.cancel()
+}
+
+// unset makes c, if it is the session's carrier, one that was given up.
+func (s *Session) unset(c *carrier) bool {
+	s.talking.Lock()
+	defer s.talking.Unlock()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.current.Load() != c {
-		s.mu.Unlock()
-		return
+		return false
 	}
 	s.current.Store(nil)
 	last := c.conn.Stats()
@@ -137,10 +146,7 @@ func (s *Session) detach(c *carrier, code wire.Code, text string) {
 	s.local, s.remote = c.conn.LocalAddr(), c.conn.RemoteAddr()
 	close(c.gone)
 	s.setStateLocked(false)
-	s.mu.Unlock()
-	s.awaitCarrier()
-	c.conn.Close(code, text)
-	c.cancel()
+	return true
 }
 
 // awaitCarrier ends a session of the cloud that nobody resumes.
@@ -180,22 +186,8 @@ func (s *Session) talk(c *carrier) {
 			s.mu.Unlock()
 			return
 		}
-		s.mu.Lock()
-		news, replies := s.news, s.replies
-		s.news, s.replies = make(map[*Stream]struct{}), nil
-		s.mu.Unlock()
-		buf = buf[:0]
-		for i := range replies {
-			buf = wire.Append(buf, &replies[i])
-		}
 		var finished []*Stream
-		for st := range news {
-			var last bool
-			if buf, last = st.news(buf); last {
-				finished = append(finished, st)
-			}
-		}
-		if len(buf) > 0 {
+		if buf, finished = s.compose(c, buf[:0]); len(buf) > 0 {
 			s.wrote()
 			if _, err := c.control.Write(buf); err != nil {
 				c.fail(err)
@@ -210,6 +202,31 @@ func (s *Session) talk(c *carrier) {
 			buf = nil
 		}
 	}
+}
+
+// compose appends all that the peer must hear, and gives the streams with which this
+// side has finished once that has been said. Of a carrier that was given up nothing
+// is asked: it would not be heard, and the next one would have nothing to say.
+func (s *Session) compose(c *carrier, b []byte) (out []byte, finished []*Stream) {
+	s.talking.Lock()
+	defer s.talking.Unlock()
+	if closed(c.gone) {
+		return b, nil
+	}
+	s.mu.Lock()
+	news, replies := s.news, s.replies
+	s.news, s.replies = make(map[*Stream]struct{}), nil
+	s.mu.Unlock()
+	for i := range replies {
+		b = wire.Append(b, &replies[i])
+	}
+	for st := range news {
+		var last bool
+		if b, last = st.news(b); last {
+			finished = append(finished, st)
+		}
+	}
+	return b, finished
 }
 
 // listen takes in the lanes that the peer opens, in a tight loop because quic-go's

@@ -54,6 +54,7 @@ type Session struct {
 
 	current atomic.Pointer[carrier] // nil while there is none
 	attach  sync.Mutex              // held while the carrier changes
+	talking sync.Mutex              // held while a carrier puts together what the peer must hear
 	round   uint64                  // the edge's latest; guarded by attach, as tried; the cloud's
 	tried   map[uint64]struct{}     // attempts of that round
 

@@ -1,0 +1,166 @@
+package tunnel
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/skerry-io/skerry/tunnel/link"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// fakeConn is a carrier whose peer is the test. What is written to any of its lanes
+// is kept, frame by frame.
+type fakeConn struct {
+	hold chan struct{} // Writes wait until it is closed; nil means that they don't
+	done chan struct{}
+	once sync.Once
+
+	mu     sync.Mutex // guards the following fields
+	frames []wire.Frame
+	lanes  []*fakeLane
+}
+
+type fakeLane struct {
+	c                *fakeConn
+	closed, canceled bool // guarded by the connection's mutex
+}
+
+func newFakeConn() *fakeConn { return &fakeConn{done: make(chan struct{})} }
+
+func (*fakeConn) Kind() string { return link.KindQUIC }
+
+func (c *fakeConn) OpenLane(context.Context, int8) (link.Lane, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := &fakeLane{c: c}
+	c.lanes = append(c.lanes, l)
+	return l, nil
+}
+
+func (c *fakeConn) AcceptLane(ctx context.Context) (io.Reader, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (*fakeConn) Ping() error                     { return nil }
+func (*fakeConn) Early() bool                     { return false }
+func (*fakeConn) Handshake(context.Context) error { return nil }
+func (*fakeConn) Settle()                         {}
+func (c *fakeConn) Close(wire.Code, string)       { c.once.Do(func() { close(c.done) }) }
+func (c *fakeConn) Done() <-chan struct{}         { return c.done }
+func (*fakeConn) Err() error                      { return &link.ConnError{Code: wire.CodeNextCarrier, Text: "closed"} }
+func (*fakeConn) TLS() tls.ConnectionState        { return tls.ConnectionState{} }
+func (*fakeConn) LocalAddr() net.Addr             { return &net.UDPAddr{} }
+func (*fakeConn) RemoteAddr() net.Addr            { return &net.UDPAddr{} }
+func (*fakeConn) Stats() link.Stats               { return link.Stats{RTT: 10 * time.Millisecond} }
+
+func (l *fakeLane) Write(b []byte) (int, error) {
+	if l.c.hold != nil {
+		<-l.c.hold
+	}
+	if closed(l.c.done) {
+		return 0, l.c.Err()
+	}
+	l.c.mu.Lock()
+	defer l.c.mu.Unlock()
+	for r := newLaneReader(bytes.NewReader(b)); ; {
+		f, err := r.Next()
+		if err != nil {
+			return len(b), nil
+		}
+		if d, ok := f.(*wire.StreamData); ok {
+			d.Bytes = bytes.Clone(d.Bytes)
+		}
+		l.c.frames = append(l.c.frames, f)
+	}
+}
+
+func (l *fakeLane) Close() error {
+	l.c.mu.Lock()
+	defer l.c.mu.Unlock()
+	l.closed = true
+	return nil
+}
+
+func (l *fakeLane) Cancel(wire.Code) {
+	l.c.mu.Lock()
+	defer l.c.mu.Unlock()
+	l.canceled = true
+}
+
+// acks are what was said of a stream so far.
+func (c *fakeConn) acks(id uint64) (acks []wire.StreamAck) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range c.frames {
+		if a, ok := f.(*wire.StreamAck); ok && a.ID == id {
+			acks = append(acks, *a)
+		}
+	}
+	return acks
+}
+
+// newFakeSession is the cloud's side of a session without a carrier.
+func newFakeSession(t *testing.T) *Session {
+	t.Helper()
+	s := &Session{
+		grace: time.Minute, log: slog.New(slog.DiscardHandler), release: func() {},
+		maxStreams: defaultStreams, peerStreams: defaultStreams, maxWindow: cloudWindow,
+		memory: &memory{max: edgeMemory, parent: &memory{max: totalMemory}},
+	}
+	s.init(t.Context())
+	t.Cleanup(func() { _ = s.Close(wire.CodeOK, "end of test") })
+	return s
+}
+
+// attachTo gives the session a carrier in place of the one it has.
+func (s *Session) attachTo(t *testing.T, c *fakeConn, at *wire.Resume) {
+	t.Helper()
+	control, _ := c.OpenLane(t.Context(), 0)
+	s.attach.Lock()
+	defer s.attach.Unlock()
+	s.detach(s.current.Load(), wire.CodeNextCarrier, "another carrier took over")
+	if !s.use(newCarrier(s.ctx, c, control, newLaneReader(bytes.NewReader(nil)), 0, func() {}), at) {
+		t.Fatal("the session has ended")
+	}
+}
+
+// hear has the session take in frames of its peer.
+func (s *Session) hear(t *testing.T, frames ...wire.Frame) {
+	t.Helper()
+	for _, f := range frames {
+		if fault := s.handle(f); fault != nil {
+			t.Fatal(fault)
+		}
+	}
+}
+
+// What the peer must hear is the next carrier's to say once the one before it was
+// given up, also when that one still waits to write.
+func TestNewsAreNotSaidToADeadCarrier(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			s := newFakeSession(t)
+			old := newFakeConn()
+			old.hold = make(chan struct{})
+			s.attachTo(t, old, nil)
+			s.hear(t, &wire.StreamOpen{ID: 1, Kind: wire.KindExec}, &wire.StreamData{ID: 1, Bytes: make([]byte, 20<<10)})
+			synctest.Wait() // the old carrier's control lane is stuck
+			next := newFakeConn()
+			s.attachTo(t, next, nil)
+			close(old.hold)
+			synctest.Wait()
+			if len(next.acks(1)) == 0 {
+				t.Fatal("the next carrier says nothing of a stream that has moved on")
+			}
+		})
+	}
+}
