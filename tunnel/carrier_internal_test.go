@@ -164,3 +164,15 @@ func TestNewsAreNotSaidToADeadCarrier(t *testing.T) {
 		})
 	}
 }
+
+// A Hello that says how far a stream is may be lost; then the carrier that is there
+// must say it.
+func TestPositionsAreNotNews(t *testing.T) {
+	s := newFakeSession(t)
+	s.hear(t, &wire.StreamOpen{ID: 1, Kind: wire.KindExec}, &wire.StreamData{ID: 1, Bytes: make([]byte, 20<<10)})
+	st := s.streams.streams[1]
+	_ = s.positions()
+	if b, _ := st.news(nil); len(b) == 0 {
+		t.Error("nothing is said of 20 KiB that came")
+	}
+}

@@ -158,12 +158,13 @@ func (st *Stream) news(b []byte) (out []byte, finished bool) {
 	return b, st.send.done && st.recv.done
 }
 
-// position is how far this side has come, for Resume.
+// position is how far this side has come, for Resume. A Resume may be lost, so what
+// it says must still be said by the carrier that is there.
 func (st *Stream) position() wire.StreamAck {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	a := st.recv.ack(st.id)
-	return a
+	d := st.recv
+	return d.ack(st.id)
 }
 
 // rewind prepares the stream for another carrier. at is how far the peer has
