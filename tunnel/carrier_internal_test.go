@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -174,5 +175,21 @@ func TestPositionsAreNotNews(t *testing.T) {
 	_ = s.positions()
 	if b, _ := st.news(nil); len(b) == 0 {
 		t.Error("nothing is said of 20 KiB that came")
+	}
+}
+
+// A stream that was whole is not cut off by a reset that came after its end.
+func TestResetAfterTheEndCutsNothingOff(t *testing.T) {
+	s := newFakeSession(t)
+	s.hear(t, &wire.StreamOpen{ID: 1, Kind: wire.KindExec},
+		&wire.StreamData{ID: 1, Fin: true, Bytes: []byte("all of it")},
+		&wire.StreamAbort{ID: 1, Code: wire.CodeInternal})
+	st, err := s.Accept(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(st)
+	if reset, ok := errors.AsType[*StreamError](err); string(b) != "all of it" && !(ok && reset.Code == wire.CodeInternal) {
+		t.Errorf("read %q and %v, want all or an error", b, err)
 	}
 }

@@ -344,8 +344,10 @@ func (st *Stream) aborted(code wire.Code) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.known = true
-	st.recv.ready = nil
-	st.recv.finish(wire.CodeOK, &StreamError{Code: code, Remote: true})
+	if !st.recv.done { // what has come whole stays whole
+		st.recv.ready = nil
+		st.recv.finish(wire.CodeOK, &StreamError{Code: code, Remote: true})
+	}
 	st.recv.ended, st.recv.told = true, false
 	st.s.tell(st)
 	st.wakeLocked()
