@@ -193,3 +193,27 @@ func TestResetAfterTheEndCutsNothingOff(t *testing.T) {
 		t.Errorf("read %q and %v, want all or an error", b, err)
 	}
 }
+
+// A stream that arrives while its session ends ends with it.
+func TestStreamOfAnEndingSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeSession(t)
+		s.attachTo(t, newFakeConn(), nil)
+		s.attach.Lock() // the end waits
+		s.end(&SessionError{Code: wire.CodeRevoked})
+		s.hear(t, &wire.StreamOpen{ID: 1, Kind: wire.KindExec})
+		s.attach.Unlock()
+		<-s.Done()
+		if n := s.memory.parent.used.Load(); n != 0 {
+			t.Errorf("%d bytes of the process's memory are taken by a session that has ended", n)
+		}
+		select {
+		case st := <-s.incoming:
+			_ = st.SetReadDeadline(time.Now().Add(time.Hour))
+			if _, err := st.Read(make([]byte, 1)); !errors.As(err, new(*SessionError)) {
+				t.Errorf("read of its stream: %v", err)
+			}
+		default:
+		}
+	})
+}

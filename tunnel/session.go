@@ -249,7 +249,11 @@ func (s *Session) end(reason *SessionError) {
 		}
 		s.wg.Done()
 		s.wg.Wait()
+		s.mu.Lock()
+		streams = s.streams.all() // some may have come since
+		s.mu.Unlock()
 		for _, st := range streams {
+			st.fail(reason)
 			s.forget(st)
 		}
 		s.release()
