@@ -217,3 +217,30 @@ func TestStreamOfAnEndingSession(t *testing.T) {
 		}
 	})
 }
+
+// What an edge says of its streams may be older than what the old carrier brought
+// since: that a stream is missing there does not mean that the edge is done with it.
+func TestStreamThatHelloDoesNotKnow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeSession(t)
+		s.attachTo(t, newFakeConn(), nil)
+		s.hear(t, &wire.StreamOpen{ID: 1, Kind: wire.KindReport, Limit: 1 << 20}, &wire.StreamData{ID: 1, Fin: true, Bytes: []byte("question")})
+		st, err := s.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := st.Write([]byte("ans")); err != nil {
+			t.Fatal(err)
+		}
+		s.attachTo(t, newFakeConn(), &wire.Resume{})
+		if _, err := st.Write([]byte("wer")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		s.hear(t, &wire.StreamAck{ID: 1, Done: true}) // it was done with it after all
+		synctest.Wait()
+		if n := s.Stats().Streams; n != 0 {
+			t.Errorf("%d streams", n)
+		}
+	})
+}

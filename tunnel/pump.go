@@ -168,8 +168,8 @@ func (st *Stream) position() wire.StreamAck {
 }
 
 // rewind prepares the stream for another carrier. at is how far the peer has
-// come; nil means that it does not know the stream: it never saw it, or has
-// finished with it, and will say so.
+// come; nil means that it did not know the stream when it said so: it had not seen
+// it then, or has finished with it and answers that as soon as it hears of it again.
 func (st *Stream) rewind(at *wire.StreamAck) (ok bool) {
 	ok = true
 	if at != nil {
@@ -177,9 +177,6 @@ func (st *Stream) rewind(at *wire.StreamAck) (ok bool) {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if at == nil && st.recv.done && st.recv.ended && !st.send.done {
-		st.send.end(nil) // it can only have forgotten a stream of which it needs nothing
-	}
 	st.send.rewind()
 	st.opened, st.lane, st.carrier = false, nil, nil
 	st.again = true
