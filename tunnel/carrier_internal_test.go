@@ -244,3 +244,27 @@ func TestStreamThatHelloDoesNotKnow(t *testing.T) {
 		}
 	})
 }
+
+// A lane whose stream the peer needs no longer is given back.
+func TestLaneOfAStreamThatThePeerHasForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeSession(t)
+		c := newFakeConn()
+		s.attachTo(t, c, nil)
+		s.hear(t, &wire.StreamOpen{ID: 1, Kind: wire.KindReport, Limit: 1 << 20})
+		st, err := s.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := st.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		s.hear(t, &wire.StreamAck{ID: 1, Done: true})
+		_ = st.Close()
+		synctest.Wait()
+		if l := c.lanes[1]; !l.closed && !l.canceled {
+			t.Error("the lane stays open")
+		}
+	})
+}

@@ -367,10 +367,10 @@ func (st *Stream) acked(a *wire.StreamAck) (ok bool) {
 		if !st.send.fin || a.Code != wire.CodeOK {
 			err = &StreamError{Code: a.Code, Remote: true}
 		}
-		st.send.end(err)
-		if st.lane != nil && a.Code != wire.CodeOK {
-			st.lane.Cancel(a.Code)
+		if st.lane != nil && (a.Code != wire.CodeOK || !st.send.finSent) {
+			st.lane.Cancel(a.Code) // no end will be sent by it
 		}
+		st.send.end(err)
 		st.s.tell(st) // it may be finished
 	} else if !st.send.aborted && !st.send.acked(a.Received, a.Limit) {
 		return false
