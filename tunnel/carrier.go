@@ -323,6 +323,7 @@ func (s *Session) opened(f *wire.StreamOpen) *SessionError {
 	case !seen:
 		s.streams.streams[f.ID] = st
 		s.peerOpened.Add(1)
+		st.used.streams.Add(1)
 	}
 	s.mu.Unlock()
 	if fault != nil || seen {

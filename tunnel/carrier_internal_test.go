@@ -268,3 +268,13 @@ func TestLaneOfAStreamThatThePeerHasForgotten(t *testing.T) {
 		}
 	})
 }
+
+// An Open that comes again, as it does after a carrier was lost, is no other stream.
+func TestStreamsAreCountedOnce(t *testing.T) {
+	s := newFakeSession(t)
+	open := &wire.StreamOpen{ID: 1, Kind: wire.KindExec}
+	s.hear(t, open, open, open)
+	if got := s.Stats().ByKind[wire.KindExec].Streams; got != 1 {
+		t.Errorf("%d streams were opened, want 1", got)
+	}
+}

@@ -116,6 +116,14 @@ func (s *Session) Open(ctx context.Context, kind wire.Kind) (*Stream, error) {
 		return nil, ErrNoMemory
 	}
 	st := s.newStream(kind, false)
+	// The answer may begin with more than its first round trip's worth. A carrier that
+	// comes just now may tell the peer so as soon as the stream is in the table.
+	if more := uint64(firstWindow - baseWindow); s.memory.grow(int64(more)) {
+		st.taken += int64(more)
+		st.recv.window += more
+		st.recv.limit += more
+		st.recv.shown = st.recv.limit
+	}
 	s.mu.Lock()
 	err := s.err
 	if err == nil && s.streams.own >= s.peerStreams {
@@ -126,17 +134,11 @@ func (s *Session) Open(ctx context.Context, kind wire.Kind) (*Stream, error) {
 	}
 	s.mu.Unlock()
 	if err != nil {
-		s.memory.give(streamBytes)
+		s.memory.give(streamBytes + st.taken)
 		return nil, err
 	}
+	st.used.streams.Add(1)
 	st.mu.Lock()
-	// The answer may begin with more than its first round trip's worth.
-	if more := uint64(firstWindow - baseWindow); s.memory.grow(int64(more)) {
-		st.taken += int64(more)
-		st.recv.window += more
-		st.recv.limit += more
-		st.recv.shown = st.recv.limit
-	}
 	st.kickLocked()
 	st.mu.Unlock()
 	s.wrote()
@@ -145,7 +147,6 @@ func (s *Session) Open(ctx context.Context, kind wire.Kind) (*Stream, error) {
 
 func (s *Session) newStream(kind wire.Kind, peer bool) *Stream {
 	st := &Stream{kind: kind, s: s, peer: peer, used: s.kind(kind)}
-	st.used.streams.Add(1)
 	st.send.limit, st.send.room = baseWindow, baseWindow
 	st.recv.limit, st.recv.shown, st.recv.window = baseWindow, baseWindow, baseWindow
 	st.recv.renewed = time.Now()
