@@ -148,12 +148,13 @@ func (d *receiver) finish(code wire.Code, err error) {
 }
 
 // due reports that the peer should hear how far we are: it must be able to drop
-// what has come, and to go on.
+// what has come, and to go on. However large our window is, it may have no memory
+// for more than baseWindow under way.
 func (d *receiver) due() bool {
 	if d.done {
 		return !d.told
 	}
-	return d.limit != d.shown || d.received-d.acked >= d.window/2
+	return d.limit != d.shown || d.received-d.acked >= baseWindow/2
 }
 
 func (d *receiver) ack(id uint64) wire.StreamAck {

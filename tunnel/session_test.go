@@ -333,3 +333,25 @@ func wantStreamError(t *testing.T, err error, code wire.Code, remote bool) {
 		t.Errorf("got %v, want a StreamError with code %d (%s), remote %t", err, code, code, remote)
 	}
 }
+
+// Without memory to grow, a stream has the room that all have, and gets on with it.
+func TestStreamsGetOnWithoutMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt, Listen: func(c *tunnel.ListenConfig) { c.MaxMemory = 128 << 10 }})
+		cloud, edge := n.Pair("edge-1")
+		st, err := edge.Open(t.Context(), wire.KindReport)
+		if err != nil {
+			t.Fatal(err)
+		}
+		far := accept(t, cloud)
+		go func() {
+			far.Write(make([]byte, 200<<10))
+			far.Close()
+		}()
+		st.SetReadDeadline(time.Now().Add(time.Minute))
+		if got := readAll(t, st); len(got) != 200<<10 {
+			t.Errorf("read %d bytes", len(got))
+		}
+		st.Close()
+	})
+}
