@@ -198,7 +198,15 @@ func (s *Session) take(in *arrival) bool {
 	if in.resume != nil {
 		b = wire.Append(b, s.positions())
 	}
-	if _, err := in.control.Write(b); err != nil {
+	// The session's end waits for this, so an edge that takes nothing must not keep it.
+	ctx, cancel := context.WithTimeout(s.ctx, helloTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { in.conn.Close(wire.CodeNextCarrier, "the answer was not taken in time") })
+	_, err := in.control.Write(b)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
 		in.conn.Close(wire.CodeNextCarrier, "the carrier broke")
 		s.awaitCarrier()
 		return true // the edge dials again

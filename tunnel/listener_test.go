@@ -147,6 +147,11 @@ func TestDialGetsThroughSoonAfterAnOutage(t *testing.T) {
 // hostile makes a connection whose peer then does what it likes.
 func hostile(t *testing.T, n *tunneltest.Net) link.Conn {
 	t.Helper()
+	return hostileWithin(t, n, link.EdgeLimits())
+}
+
+func hostileWithin(t *testing.T, n *tunneltest.Net, limits link.Limits) link.Conn {
+	t.Helper()
 	pc, err := n.PacketConn()
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +161,7 @@ func hostile(t *testing.T, n *tunneltest.Net) link.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { tr.Close() })
-	c, _, err := tr.Dial(t.Context(), n.Listener().Addr(), n.Config("bad", 1).TLS, link.EdgeLimits(), nil)
+	c, _, err := tr.Dial(t.Context(), n.Listener().Addr(), n.Config("bad", 1).TLS, limits, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,6 +304,42 @@ func TestHostileStreams(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An edge that does not take the answer to its Hello keeps nobody from ending its session.
+func TestSessionOfAnEdgeThatTakesNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		hello := &wire.Hello{Versions: []uint64{wire.Version}}
+		control := send(t, hostile(t, n), wire.Append(nil, hello))
+		cloud, err := n.Listener().Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for cloud.Err() == nil {
+				_, _ = cloud.Accept(t.Context())
+			}
+		}()
+		for i := range uint64(250) { // each makes the answer longer
+			if _, err := control.Write(wire.Append(nil, &wire.StreamOpen{ID: 2*i + 1, Kind: wire.KindReport})); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tunneltest.Pass(time.Second)
+		limits := link.EdgeLimits()
+		limits.StreamWindow = 1
+		hello.Session, hello.Carrier = cloud.Welcome().Session, 1<<8
+		send(t, hostileWithin(t, n, limits), append(wire.Append(nil, hello), wire.Append(nil, &wire.Resume{})...))
+		tunneltest.Pass(time.Second)
+		go cloud.Close(wire.CodeRevoked, "by the operator")
+		tunneltest.Pass(time.Second)
+		select {
+		case <-cloud.Done():
+		default:
+			t.Error("the session has not ended after a second")
+		}
+	})
 }
 
 func TestListenerCloseTellsEdges(t *testing.T) {
