@@ -278,3 +278,32 @@ func TestStreamsAreCountedOnce(t *testing.T) {
 		t.Errorf("%d streams were opened, want 1", got)
 	}
 }
+
+// A carrier whose Welcome comes late does not take the place of one that the cloud
+// has taken since.
+func TestOlderCarrierComesTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeSession(t)
+		s.edge = true
+		newest, late := newFakeConn(), newFakeConn()
+		numbers := map[*fakeConn]uint64{late: 1 << attemptBits, newest: 2 << attemptBits}
+		order := []*fakeConn{newest, late}
+		s.dial = func(ctx context.Context, _ wire.Hello, _ bool) (*carrier, *greeting, error) {
+			c := order[0]
+			order = order[1:]
+			control, _ := c.OpenLane(ctx, 0)
+			return newCarrier(s.ctx, c, control, newLaneReader(bytes.NewReader(nil)), numbers[c], func() {}), &greeting{}, nil
+		}
+		for range 2 {
+			if err := s.again(t.Context(), true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := s.current.Load().conn; got != newest {
+			t.Error("the older carrier took over")
+		}
+		if closed(newest.done) || !closed(late.done) {
+			t.Error("the wrong one was closed")
+		}
+	})
+}

@@ -130,6 +130,10 @@ func (s *Session) again(ctx context.Context, onlyQUIC bool) error {
 	s.attach.Lock()
 	defer s.attach.Unlock()
 	old := s.current.Load()
+	if old != nil && c.seq < old.seq { // the cloud has given it up already
+		c.drop(wire.CodeNextCarrier, "a later carrier is here already")
+		return nil
+	}
 	s.detach(old, wire.CodeNextCarrier, "another carrier took over")
 	if !s.use(c, g.resume) {
 		c.drop(wire.CodeGoingAway, "the session has ended")
