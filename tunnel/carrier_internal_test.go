@@ -307,3 +307,18 @@ func TestOlderCarrierComesTooLate(t *testing.T) {
 		}
 	})
 }
+
+// A peer may acknowledge more than it allowed to be sent.
+func TestPreviewBeyondTheLimit(t *testing.T) {
+	s := newFakeSession(t)
+	s.hear(t, &wire.StreamOpen{ID: 1, Kind: wire.KindExec})
+	st, err := s.Accept(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Write(make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	s.hear(t, &wire.StreamAck{ID: 1, Received: 5})
+	st.preview(nil, maxPreview)
+}

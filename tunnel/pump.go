@@ -195,7 +195,7 @@ func (st *Stream) preview(b []byte, most int) []byte {
 	if !st.peer && !st.known {
 		b = wire.Append(b, &wire.StreamOpen{ID: st.id, Kind: st.kind, Limit: st.recv.limit})
 	}
-	n := min(len(d.buf), most, int(d.limit-d.base))
+	n := min(len(d.buf), most, int(max(d.limit, d.base)-d.base))
 	return wire.Append(b, &wire.StreamData{ID: st.id, Offset: d.base, Bytes: d.buf[:n]})
 }
 
