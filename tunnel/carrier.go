@@ -157,7 +157,9 @@ func (s *Session) awaitCarrier() {
 		return
 	}
 	s.state.expire = time.AfterFunc(s.grace, func() {
-		s.end(&SessionError{Code: wire.CodeOffline, Text: "no carrier for " + s.grace.String()})
+		if s.expired() { // and no carrier came just now
+			s.end(&SessionError{Code: wire.CodeOffline, Text: "no carrier for " + s.grace.String()})
+		}
 	})
 }
 
