@@ -54,6 +54,12 @@ type welcomed struct {
 	greeting *greeting
 }
 
+// Close implements link.Conn. The session's context forgets the carrier, too.
+func (w *welcomed) Close(code wire.Code, text string) {
+	w.carrier.cancel()
+	w.Conn.Close(code, text)
+}
+
 // carrier makes a connection and says Hello on it. QUIC and TLS over TCP race, the
 // latter with a handicap, unless only QUIC will do.
 //
