@@ -179,6 +179,7 @@ func (s *Session) setStateLocked(ok bool) {
 // talk tells the peer about streams, the newest state of each.
 func (s *Session) talk(c *carrier) {
 	var buf []byte
+	warned := false
 	for {
 		select {
 		case <-s.ring:
@@ -188,8 +189,14 @@ func (s *Session) talk(c *carrier) {
 			s.mu.Unlock()
 			return
 		}
+		if buf = buf[:0]; !warned {
+			s.mu.Lock()
+			buf = s.goAwayLocked(buf)
+			s.mu.Unlock()
+			warned = len(buf) > 0
+		}
 		var finished []*Stream
-		if buf, finished = s.compose(c, buf[:0]); len(buf) > 0 {
+		if buf, finished = s.compose(c, buf); len(buf) > 0 {
 			s.wrote()
 			if _, err := c.control.Write(buf); err != nil {
 				c.fail(err)
@@ -284,6 +291,8 @@ func (s *Session) handle(f wire.Frame) *SessionError {
 		}
 	case *wire.StreamAbort:
 		return s.abortStream(f)
+	case *wire.GoAway:
+		s.toldToGo(f)
 	}
 	return nil
 }

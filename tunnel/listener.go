@@ -99,6 +99,7 @@ type Listener struct {
 
 	mu       sync.Mutex // guards the following fields
 	closed   bool
+	draining bool // takes no new sessions
 	sessions map[[16]byte]*Session
 	begun    map[origin]*Session
 }
@@ -213,11 +214,12 @@ func (l *Listener) run(ctx context.Context, accept func(context.Context) (link.C
 func (l *Listener) add(s *Session) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.closed {
+	ok := !l.closed && !l.draining
+	if ok {
 		l.sessions[s.id] = s
 		l.begun[s.origin] = s
 	}
-	return !l.closed
+	return ok
 }
 
 func (l *Listener) remove(s *Session) {

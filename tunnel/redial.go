@@ -61,8 +61,12 @@ func (s *Session) keep() {
 // redial dials until a carrier is there, ctx ends, or the session does.
 func (s *Session) redial(ctx context.Context) {
 	for ctx.Err() == nil {
-		if s.expired() {
+		switch ok, _ := s.Attached(); {
+		case s.expired():
 			s.end(&SessionError{Code: wire.CodeOffline, Text: "no carrier for " + s.grace.String()})
+			return
+		case !ok && s.overdue():
+			s.end(&SessionError{Code: wire.CodeGoingAway, Text: "the proxy has gone"})
 			return
 		}
 		err := s.again(ctx, false)

@@ -70,6 +70,7 @@ type Session struct {
 	err     error
 	streams table
 	state   attachment
+	leaving departure
 	news    map[*Stream]struct{} // streams of which the peer must hear
 	replies []wire.StreamAck     // about streams that are no longer there
 	ring    chan struct{}        // rung when news or replies came
@@ -94,6 +95,7 @@ func (s *Session) init(ctx context.Context) {
 	s.news = make(map[*Stream]struct{})
 	s.ring = make(chan struct{}, 1)
 	s.nudge = make(chan struct{}, 1)
+	s.leaving.told = make(chan struct{})
 	s.state = attachment{since: s.since, changed: make(chan struct{})}
 	s.streams = newTable(s.edge)
 	s.tried = make(map[uint64]struct{})
@@ -107,7 +109,8 @@ func (s *Session) init(ctx context.Context) {
 // Open opens a stream. It takes no round trip: the caller may write at once, also
 // while the session has no carrier. It fails with ErrTooManyStreams when the peer
 // allows no more, with ErrNoMemory when the streams there are hold all that they
-// may, and with a *SessionError when the session has ended.
+// may, with ErrGoingAway when one side leaves, and with a *SessionError when the
+// session has ended.
 func (s *Session) Open(ctx context.Context, kind wire.Kind) (*Stream, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -126,6 +129,9 @@ func (s *Session) Open(ctx context.Context, kind wire.Kind) (*Stream, error) {
 	}
 	s.mu.Lock()
 	err := s.err
+	if err == nil && s.leaving.sealed {
+		err = ErrGoingAway
+	}
 	if err == nil && s.streams.own >= s.peerStreams {
 		err = ErrTooManyStreams
 	}
@@ -306,6 +312,7 @@ func (s *Session) forget(st *Stream) {
 	defer s.mu.Unlock()
 	s.streams.remove(st.id)
 	delete(s.news, st)
+	s.fewerLocked()
 }
 
 // rtt is the carrier's smoothed round-trip time.

@@ -26,6 +26,15 @@ const maxHandlers = 32
 // Listener gives new sessions; a *tunnel.Listener is one.
 type Listener interface {
 	Accept(ctx context.Context) (*tunnel.Session, error)
+	// Drain tells edges to go elsewhere, and ends when nothing runs any more.
+	Drain(ctx context.Context, within time.Duration) error
+}
+
+// ErrDraining is what DialEdge gives once Drain was called. It is a *wire.Error
+// with CodeGoingAway.
+var ErrDraining error = &wire.Error{
+	Code: wire.CodeGoingAway,
+	Text: "this proxy shuts down and begins nothing new; its edges go to another, or come back when it does: try again in some seconds",
 }
 
 // Handler serves one stream that an edge opened. ctx ends with the edge's
@@ -99,6 +108,7 @@ type Registry struct {
 	mu       sync.Mutex // guards the following fields
 	handlers map[wire.Kind]Handler
 	edges    map[string]*edge // every edge seen since the start
+	draining bool
 	change   chan struct{}
 }
 
@@ -155,11 +165,31 @@ func (r *Registry) Run(ctx context.Context) error {
 	}
 }
 
+// Drain tells edges to go elsewhere, lets streams that were dialed here run on for
+// as long as within, and then ends the listener, and Run with it. New streams are
+// refused from now on; those that edges open are served to the end.
+func (r *Registry) Drain(ctx context.Context, within time.Duration) error {
+	r.mu.Lock()
+	r.draining = true
+	r.mu.Unlock()
+	return r.cfg.Listener.Drain(ctx, within)
+}
+
+func (r *Registry) isDraining() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.draining
+}
+
 // DialEdge opens a stream to an edge. It takes no round trip, and fails at once:
 // with an *OfflineError when the edge has no session here or its session has no
-// link, with tunnel.ErrTooManyStreams when it has all the streams it allows.
+// link, with tunnel.ErrTooManyStreams when it has all the streams it allows, with
+// ErrDraining when this proxy is about to stop.
 func (r *Registry) DialEdge(ctx context.Context, node string, kind wire.Kind) (net.Conn, error) {
 	for range 3 { // a session may end, and its successor come, while we look
+		if r.isDraining() {
+			return nil, ErrDraining
+		}
 		s, since := r.lookup(node)
 		if s == nil {
 			return nil, &OfflineError{Node: node, Since: since}
@@ -173,6 +203,8 @@ func (r *Registry) DialEdge(ctx context.Context, node string, kind wire.Kind) (n
 		switch {
 		case err == nil:
 			return st, nil
+		case errors.Is(err, tunnel.ErrGoingAway):
+			return nil, ErrDraining
 		case errors.Is(err, net.ErrClosed):
 			r.left(node, s)
 		default:

@@ -163,6 +163,9 @@ func (r *Registry) handle(ctx context.Context, node string, st *tunnel.Stream, h
 		code = chosen.Code
 	}
 	st.Reset(code)
+	if moved, ok := errors.AsType[*tunnel.StreamError](err); ok && moved.Code == wire.CodeGoingAway {
+		return // the edge opens it again on another session
+	}
 	if ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
 		r.cfg.Log.Warn("stream of edge failed", "edge", node, "kind", st.Kind().String(), "err", err)
 	}

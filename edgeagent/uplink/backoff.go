@@ -31,6 +31,10 @@ func (b *backoff) next(lived time.Duration, err error) time.Duration {
 	if lived >= goodSession {
 		b.failures = 0
 	}
+	if errors.Is(err, errGoingAway) {
+		b.failures = 0 // of the next session's
+		return rand.N(goingAwaySpread)
+	}
 	b.failures++
 	first, longest := firstWait, longestWait
 	if refused(err) || replaced(err) {

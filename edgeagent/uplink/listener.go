@@ -37,7 +37,7 @@ func (u *Uplink) Listener(kind wire.Kind) net.Listener {
 		queue:  make(chan *tunnel.Stream, acceptQueue),
 		closed: make(chan struct{}),
 	}
-	if u.ended {
+	if u.over {
 		l.shut()
 		return l
 	}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +25,8 @@ type Session interface {
 	Open(ctx context.Context, kind wire.Kind) (*tunnel.Stream, error)
 	Accept(ctx context.Context) (*tunnel.Stream, error)
 	Check()
+	GoingAway() <-chan struct{}
+	Leave(ctx context.Context)
 	Done() <-chan struct{}
 	Err() error
 	Close(code wire.Code, text string) error
@@ -48,11 +52,15 @@ type Uplink struct {
 	incarnation Incarnation
 	nudge       chan struct{} // the network changed
 
-	mu        sync.Mutex // guards the following fields
-	session   Session    // nil while there is none
+	wg sync.WaitGroup // what Run started
+
+	mu        sync.Mutex           // guards the following fields
+	session   Session              // nil while there is none
+	live      map[Session]struct{} // session, and those that are being left
+	searching bool                 // for a session, or for a better one
 	change    chan struct{}
 	listeners map[wire.Kind]*listener
-	ended     bool // Run has returned
+	over      bool // Run has returned
 }
 
 // New draws the incarnation. Run does the work.
@@ -66,6 +74,8 @@ func New(cfg Config) (*Uplink, error) {
 	u := &Uplink{
 		cfg:       cfg,
 		nudge:     make(chan struct{}, 1),
+		live:      make(map[Session]struct{}),
+		searching: true,
 		change:    make(chan struct{}),
 		listeners: make(map[wire.Kind]*listener),
 	}
@@ -75,11 +85,10 @@ func New(cfg Config) (*Uplink, error) {
 
 // Run keeps a session until ctx ends, then closes it and all listeners.
 func (u *Uplink) Run(ctx context.Context) error {
-	var wg sync.WaitGroup
-	defer wg.Wait()
+	defer u.wg.Wait()
 	defer u.end()
 	if u.cfg.Watch != nil {
-		wg.Go(func() {
+		u.wg.Go(func() {
 			if err := u.cfg.Watch(ctx, u.networkChanged); err != nil && ctx.Err() == nil {
 				u.cfg.Log.Warn("changes of the network go unnoticed", "err", err)
 			}
@@ -118,9 +127,9 @@ func (u *Uplink) Changed() <-chan struct{} {
 func (u *Uplink) Dial(ctx context.Context, kind wire.Kind) (net.Conn, error) {
 	for {
 		u.mu.Lock()
-		s, change, ended := u.session, u.change, u.ended
+		s, change, over := u.session, u.change, u.over
 		u.mu.Unlock()
-		if ended {
+		if over {
 			return nil, fmt.Errorf("dial %s stream: uplink: %w", kind, net.ErrClosed)
 		}
 		if s != nil {
@@ -128,10 +137,10 @@ func (u *Uplink) Dial(ctx context.Context, kind wire.Kind) (net.Conn, error) {
 			if err == nil {
 				return st, nil
 			}
-			if !errors.Is(err, net.ErrClosed) {
+			if !errors.Is(err, net.ErrClosed) && !errors.Is(err, tunnel.ErrGoingAway) {
 				return nil, fmt.Errorf("dial %s stream: %w", kind, err)
 			}
-			// The session has ended, and Run is about to notice.
+			// The session has ended, as Run is about to notice, or there is another.
 		}
 		select {
 		case <-change:
@@ -141,7 +150,11 @@ func (u *Uplink) Dial(ctx context.Context, kind wire.Kind) (net.Conn, error) {
 	}
 }
 
-// once makes one session and serves it to its end.
+// errGoingAway is why once returns while its session lives on.
+var errGoingAway = errors.New("the proxy goes away")
+
+// once makes one session and serves it to its end, or until the cloud wants to be
+// rid of it: then it lives on beside the next one.
 func (u *Uplink) once(ctx context.Context, seq uint64) (lived time.Duration, err error) {
 	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	s, err := u.cfg.Dial(dctx, u.incarnation, seq)
@@ -151,8 +164,25 @@ func (u *Uplink) once(ctx context.Context, seq uint64) (lived time.Duration, err
 	}
 	start := time.Now()
 	u.cfg.Log.Info("connected to the cloud", "seq", seq)
-	u.publish(s)
-	defer u.publish(nil)
+	if old := u.publish(s); old != nil {
+		u.wg.Go(func() {
+			old.Leave(ctx)
+			u.cfg.Log.Info("the session before this one is over", "err", old.Err())
+		})
+	}
+	ended := make(chan error, 1)
+	u.wg.Go(func() { ended <- u.serve(ctx, s) })
+	select {
+	case err = <-ended:
+	case <-s.GoingAway():
+		u.search()
+		err = errGoingAway
+	}
+	return time.Since(start), err
+}
+
+// serve hands on the streams of a session until it ends.
+func (u *Uplink) serve(ctx context.Context, s Session) error {
 	for {
 		st, err := s.Accept(ctx)
 		if err != nil {
@@ -162,14 +192,40 @@ func (u *Uplink) once(ctx context.Context, seq uint64) (lived time.Duration, err
 	}
 	// What was written and not delivered is lost here; nothing that matters relies
 	// on it, since it is not acknowledged either.
-	err = s.Close(wire.CodeGoingAway, "the agent stops")
-	return time.Since(start), errors.Join(s.Err(), err)
+	err := s.Close(wire.CodeGoingAway, "the agent stops")
+	u.ended(s)
+	return errors.Join(s.Err(), err)
 }
 
-func (u *Uplink) publish(s Session) {
+// publish makes s the session, and gives the one that it replaces.
+func (u *Uplink) publish(s Session) (old Session) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.session = s
+	old, u.session = u.session, s
+	u.live[s] = struct{}{}
+	u.searching = false
+	u.changedLocked()
+	return old
+}
+
+// ended forgets a session.
+func (u *Uplink) ended(s Session) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.live, s)
+	if u.session == s {
+		u.session, u.searching = nil, true
+		u.changedLocked()
+	}
+}
+
+func (u *Uplink) search() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.searching = true
+}
+
+func (u *Uplink) changedLocked() {
 	close(u.change)
 	u.change = make(chan struct{})
 }
@@ -187,9 +243,8 @@ func (u *Uplink) deliver(st *tunnel.Stream) {
 
 func (u *Uplink) end() {
 	u.mu.Lock()
-	u.ended = true
-	close(u.change)
-	u.change = make(chan struct{})
+	u.over = true
+	u.changedLocked()
 	listeners := u.listeners
 	u.listeners = nil
 	u.mu.Unlock()
@@ -215,13 +270,16 @@ func (u *Uplink) pause(ctx context.Context, wait time.Duration, refused bool) bo
 	return ctx.Err() == nil
 }
 
-// networkChanged makes the session prove itself, or ends a pause.
+// networkChanged makes sessions prove themselves, and ends a pause.
 func (u *Uplink) networkChanged() {
 	u.mu.Lock()
-	s := u.session
+	live := slices.Collect(maps.Keys(u.live))
+	searching := u.searching
 	u.mu.Unlock()
-	if s != nil {
+	for _, s := range live {
 		s.Check()
+	}
+	if !searching {
 		return
 	}
 	select {
@@ -235,6 +293,8 @@ func (u *Uplink) networkChanged() {
 func (u *Uplink) report(err error, lived, wait time.Duration, failures int) {
 	log := u.cfg.Log.With("err", err, "retry_in", wait.Round(time.Millisecond))
 	switch {
+	case errors.Is(err, errGoingAway):
+		log.Info("the proxy goes away; the session moves on")
 	case replaced(err):
 		log.Warn("another machine took this edge's place: is its certificate used twice?")
 	case refused(err):

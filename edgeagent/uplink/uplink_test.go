@@ -238,9 +238,11 @@ func (s *fakeSession) Accept(ctx context.Context) (*tunnel.Stream, error) {
 	}
 	return nil, net.ErrClosed
 }
-func (s *fakeSession) Check()                { s.checked++ }
-func (s *fakeSession) Done() <-chan struct{} { return s.done }
-func (s *fakeSession) Err() error            { return s.err }
+func (s *fakeSession) Check()                     { s.checked++ }
+func (s *fakeSession) GoingAway() <-chan struct{} { return nil }
+func (s *fakeSession) Leave(context.Context)      {}
+func (s *fakeSession) Done() <-chan struct{}      { return s.done }
+func (s *fakeSession) Err() error                 { return s.err }
 func (s *fakeSession) Close(wire.Code, string) error {
 	s.once.Do(func() { close(s.done) })
 	return nil
