@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"time"
 
 	"k8s.io/client-go/kubernetes"
 )
@@ -30,6 +31,9 @@ type Config struct {
 	NodeAddress string
 	// AdminListen is the address for probes and metrics.
 	AdminListen string
+	// Drain is how long what runs may run on when the Server is to stop; zero means
+	// not at all.
+	Drain time.Duration
 	// EdgeMetrics adds series for each edge to the metrics.
 	EdgeMetrics bool
 	// Version is this build's.
@@ -90,6 +94,9 @@ func (c *Config) fill() (addresses, error) {
 	}
 	if _, err := portOf("admin-listen", c.AdminListen); err != nil {
 		return a, err
+	}
+	if c.Drain < 0 {
+		return a, &ConfigError{"drain", "is negative"}
 	}
 	return a, nil
 }

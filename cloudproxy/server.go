@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,8 +33,13 @@ import (
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
-// prepareRetry is the pause between tries to reach the API server at the start.
-const prepareRetry = 2 * time.Second
+const (
+	// prepareRetry is the pause between tries to reach the API server at the start.
+	prepareRetry = 2 * time.Second
+	// lastWords is how much earlier than sessions, which end then with all streams,
+	// kube-apiserver's requests end.
+	lastWords = time.Second
+)
 
 // Server is one cloud proxy.
 type Server struct {
@@ -43,6 +49,8 @@ type Server struct {
 	metrics *prometheus.Registry
 	enroll  *enroll.Service
 	desired *desired.Publisher
+
+	draining atomic.Bool
 }
 
 // New checks cfg and builds the parts that need no connection.
@@ -99,19 +107,50 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	s.enroll.OnRevoked(func(node string) { reg.Close(node, wire.CodeRevoked, "the identity of "+node+" was revoked") })
-	parts, err := s.parts(reg, socks)
+	p, err := s.parts(reg, socks)
 	if err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	for _, run := range parts {
-		g.Go(func() error { return run(ctx) })
+	alive, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, alive := errgroup.WithContext(alive)
+	for _, run := range p.run {
+		g.Go(func() error { return run(alive) })
 	}
+	frontCtx, stopFront := context.WithCancel(alive)
+	defer stopFront()
+	g.Go(func() error { return p.front.Run(frontCtx) })
+	// Nobody joins while edges are sent away.
+	enrolling, stopEnrolling := context.WithCancel(alive)
+	defer stopEnrolling()
+	g.Go(func() error { return s.serveEnroll(enrolling, socks) })
+	g.Go(func() error {
+		defer stop()
+		select {
+		case <-ctx.Done():
+		case <-alive.Done(): // a part has failed
+			return nil
+		}
+		stopEnrolling()
+		return s.drain(alive, p, reg, stopFront)
+	})
 	s.log.Info("cloud proxy is up", "version", s.cfg.Version, "cluster", s.enroll.Cluster(), "edges", s.cfg.Listen,
 		"kubelet", s.addr.node.String(), "admin", socks.admin.Addr().String())
 	err = g.Wait()
 	s.log.Info("cloud proxy has stopped")
 	return err
+}
+
+// drain sends edges elsewhere and waits for what people wait for.
+func (s *Server) drain(ctx context.Context, p *parts, reg *registry.Registry, stopFront func()) error {
+	s.log.Info("cloud proxy drains", "within", s.cfg.Drain)
+	s.draining.Store(true)
+	p.front.Drain()
+	p.nodes.Drain()
+	// Those who are cut off hear why.
+	cut := time.AfterFunc(max(s.cfg.Drain-lastWords, 0), stopFront)
+	defer cut.Stop()
+	return reg.Drain(ctx, s.cfg.Drain)
 }
 
 // prepare waits for an API server that answers: at the start of a whole cluster
@@ -175,8 +214,15 @@ func (s *Server) refuse(id certs.Identity, cert *x509.Certificate) (wire.Code, s
 	return wire.CodeOK, ""
 }
 
-// parts builds what needs the registry and gives what Run has to run, all of it.
-func (s *Server) parts(reg *registry.Registry, socks *listeners) ([]func(context.Context) error, error) {
+// parts are what Run has to run.
+type parts struct {
+	front *kubeletfront.Server
+	nodes *report.Nodes
+	run   []func(context.Context) error // all but front and the enrolment's server
+}
+
+// parts builds what needs the registry.
+func (s *Server) parts(reg *registry.Registry, socks *listeners) (*parts, error) {
 	rep, err := report.New(report.Config{Client: s.cfg.Client, Pod: s.cachedPod, Registerer: s.metrics, Log: s.log})
 	if err != nil {
 		return nil, err
@@ -225,19 +271,20 @@ func (s *Server) parts(reg *registry.Registry, socks *listeners) ([]func(context
 	if err != nil {
 		return nil, err
 	}
-	return []func(context.Context) error{
+	return &parts{front: front, nodes: nodes, run: []func(context.Context) error{
 		s.enroll.Run,
 		s.desired.Run,
 		reg.Run,
 		nodes.Run,
-		front.Run,
 		adm.Run,
-		func(ctx context.Context) error { return s.serveEnroll(ctx, socks) },
 		socks.split.run,
-	}, nil
+	}}, nil
 }
 
 func (s *Server) ready() error {
+	if s.draining.Load() {
+		return errors.New("the proxy is shutting down")
+	}
 	select {
 	case <-s.desired.Ready():
 		return nil

@@ -58,9 +58,6 @@ type Config struct {
 	// callers get 503; zero means 4096. MaxStreamsPerEdge does so for one edge, with
 	// 429; zero means 64, which is what an edge takes.
 	MaxStreams, MaxStreamsPerEdge int
-	// DrainTimeout is how long open requests may go on when Run is to end; zero
-	// means 10 seconds.
-	DrainTimeout time.Duration
 }
 
 // Server answers for the kubelets of all edges.
@@ -127,14 +124,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.MaxStreamsPerEdge <= 0 {
 		c.MaxStreamsPerEdge = 64
 	}
-	if c.DrainTimeout <= 0 {
-		c.DrainTimeout = 10 * time.Second
-	}
 	return c, nil
 }
 
-// Run serves until ctx ends. Then it takes no new connections, gives open
-// requests DrainTimeout to end, cancels the others, and returns nil after the last.
+// Run serves until ctx ends. Then it takes no new connections, cancels requests
+// that are still open, and returns nil after the last; see Drain.
 func (s *Server) Run(ctx context.Context) error {
 	ln := s.cfg.Listener
 	if ln == nil {
@@ -172,41 +166,44 @@ func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("kubelet API is served", "address", ln.Addr().String())
 	select {
 	case err := <-served:
-		s.drain(base, srv, cancel)
+		s.shut(ctx, srv, cancel)
 		return fmt.Errorf("serve the kubelet API: %w", err)
 	case <-ctx.Done():
 	}
-	s.drain(base, srv, cancel)
+	s.shut(ctx, srv, cancel)
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve the kubelet API: %w", err)
 	}
 	return nil
 }
 
-// drain waits for requests, first with patience, then with force.
-func (s *Server) drain(base context.Context, srv *http.Server, cancel context.CancelCauseFunc) {
-	bounded, stop := context.WithTimeout(base, s.cfg.DrainTimeout)
-	defer stop()
-	// Shutdown does not know connections that were taken over; handlers does.
-	_ = srv.Shutdown(bounded)
+// Drain refuses requests that come from now on, and tells their callers why. Those
+// that are open go on until Run is told to end, which is best done when what they
+// wait for has ended.
+func (s *Server) Drain() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.closing = true
-	s.mu.Unlock()
+}
+
+// shut ends what is left. A handler whose caller does not read hangs in a write
+// that no context ends.
+func (s *Server) shut(ctx context.Context, srv *http.Server, cancel context.CancelCauseFunc) {
+	s.Drain()
+	cancel(errShutdown)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		s.handlers.Wait()
 	}()
+	bounded, stop := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer stop()
+	// Shutdown does not know connections that were taken over; handlers does.
 	select {
 	case <-done:
 	case <-bounded.Done():
 	}
-	cancel(errShutdown)
-	// A handler whose caller does not read hangs in a write that no context ends.
-	select {
-	case <-done:
-	case <-time.After(lastWords):
-	}
+	_ = srv.Shutdown(bounded)
 	_ = srv.Close()
 	<-done
 	s.transport.CloseIdleConnections()
@@ -225,7 +222,8 @@ func (s *Server) enter() bool {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.enter() {
-		s.fail(w, r, &refusal{http.StatusServiceUnavailable, errShutdown.Error()})
+		w.Header().Set("Connection", "close") // the caller's next one may reach another replica
+		s.fail(w, r, &refusal{http.StatusServiceUnavailable, errShutdown.Error() + ": try again in some seconds"})
 		return
 	}
 	defer s.handlers.Done()

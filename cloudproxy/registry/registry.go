@@ -34,7 +34,7 @@ type Listener interface {
 // with CodeGoingAway.
 var ErrDraining error = &wire.Error{
 	Code: wire.CodeGoingAway,
-	Text: "this proxy shuts down and begins nothing new; its edges go to another, or come back when it does: try again in some seconds",
+	Text: "the proxy is shutting down: try again in some seconds",
 }
 
 // Handler serves one stream that an edge opened. ctx ends with the edge's
@@ -158,6 +158,9 @@ func (r *Registry) Run(ctx context.Context) error {
 	r.wg.Go(func() { r.metrics.tunnel.run(ctx) })
 	for {
 		s, err := r.cfg.Listener.Accept(ctx)
+		if err != nil && r.isDraining() && errors.Is(err, net.ErrClosed) {
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("accept session: %w", err)
 		}

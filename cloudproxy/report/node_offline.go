@@ -104,6 +104,18 @@ func (n *Nodes) renewedAt(ctx context.Context, node string) (time.Time, error) {
 	return lease.Spec.RenewTime.Time, nil
 }
 
+// renewInTime renews the lease if that was not done just now.
+func (n *Nodes) renewInTime(ctx context.Context, node *corev1.Node, st nodeState) error {
+	if time.Since(st.renewed) <= leaseInterval/2 {
+		return nil
+	}
+	if err := n.renew(ctx, node); err != nil {
+		return err
+	}
+	n.change(node.Name, func(st *nodeState) { st.renewed = time.Now() })
+	return nil
+}
+
 // renew renews the edge's lease in one request, or makes it.
 func (n *Nodes) renew(ctx context.Context, node *corev1.Node) error {
 	leases := n.client.CoordinationV1().Leases(corev1.NamespaceNodeLease)

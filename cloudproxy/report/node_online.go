@@ -71,11 +71,8 @@ func (n *Nodes) online(ctx context.Context, name string, st nodeState) (time.Dur
 	if err != nil {
 		return 0, err
 	}
-	if time.Since(st.renewed) > leaseInterval/2 {
-		if err := n.renew(ctx, node); err != nil {
-			return 0, err
-		}
-		n.change(name, func(st *nodeState) { st.renewed = time.Now() })
+	if err := n.renewInTime(ctx, node, st); err != nil {
+		return 0, err
 	}
 	repairs := st.repairs
 	if returned {

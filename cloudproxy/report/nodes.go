@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -77,6 +78,7 @@ type Nodes struct {
 	log      *slog.Logger
 	informer cache.SharedIndexInformer
 	queue    workqueue.TypedDelayingInterface[string]
+	draining atomic.Bool
 
 	mu     sync.Mutex // guards the following fields
 	states map[string]*nodeState
@@ -143,6 +145,22 @@ func (n *Nodes) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// Drain is for a proxy that is about to stop: it keeps the leases of edges that are
+// still here and leaves Nodes to the replica that they go to. Without another one,
+// they are marked by whoever comes next.
+func (n *Nodes) Drain() { n.draining.Store(true) }
+
+// hold renews the lease of an edge that has a session, and does nothing else.
+func (n *Nodes) hold(ctx context.Context, name string, st nodeState) (time.Duration, error) {
+	o, ok, err := n.informer.GetIndexer().GetByKey(name)
+	if node, isNode := o.(*corev1.Node); err == nil && ok && isNode && Owned(node) && st.session != nil {
+		if err := n.renewInTime(ctx, node, st); err != nil {
+			return 0, err
+		}
+	}
+	return jitter(leaseInterval), err
 }
 
 // handler looks at Nodes that appear, at the start above all, and at those that
@@ -256,6 +274,9 @@ func (n *Nodes) reconcile(ctx context.Context, node string) (time.Duration, erro
 	st, ok := n.state(node)
 	if !ok {
 		return 0, nil
+	}
+	if n.draining.Load() {
+		return n.hold(ctx, node, st)
 	}
 	if st.session != nil {
 		return n.online(ctx, node, st)

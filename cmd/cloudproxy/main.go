@@ -71,6 +71,7 @@ func serve(ctx context.Context, opts *options, client kubernetes.Interface, log 
 		KubeletListen: opts.KubeletListen,
 		NodeAddress:   opts.NodeAddress,
 		AdminListen:   opts.AdminListen,
+		Drain:         opts.Drain.Duration,
 		EdgeMetrics:   opts.EdgeMetrics,
 		Version:       version,
 		Log:           log,

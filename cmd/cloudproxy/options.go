@@ -7,24 +7,27 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 )
 
 // options are the proxy's settings: what the flags and the file given with
 // --config can say. A flag that is given wins over the file.
 type options struct {
-	Kubeconfig         string   `json:"kubeconfig,omitempty"`
-	Namespace          string   `json:"namespace,omitempty"`
-	Listen             string   `json:"listen,omitempty"`
-	AdvertiseAddresses []string `json:"advertiseAddresses,omitempty"`
-	KubeletListen      string   `json:"kubeletListen,omitempty"`
-	NodeAddress        string   `json:"nodeAddress,omitempty"`
-	AdminListen        string   `json:"adminListen,omitempty"`
-	EdgeMetrics        bool     `json:"edgeMetrics,omitempty"`
-	LogLevel           string   `json:"logLevel,omitempty"`
-	LogFormat          string   `json:"logFormat,omitempty"`
+	Kubeconfig         string          `json:"kubeconfig,omitempty"`
+	Namespace          string          `json:"namespace,omitempty"`
+	Listen             string          `json:"listen,omitempty"`
+	AdvertiseAddresses []string        `json:"advertiseAddresses,omitempty"`
+	KubeletListen      string          `json:"kubeletListen,omitempty"`
+	NodeAddress        string          `json:"nodeAddress,omitempty"`
+	AdminListen        string          `json:"adminListen,omitempty"`
+	Drain              metav1.Duration `json:"drain,omitempty"`
+	EdgeMetrics        bool            `json:"edgeMetrics,omitempty"`
+	LogLevel           string          `json:"logLevel,omitempty"`
+	LogFormat          string          `json:"logFormat,omitempty"`
 }
 
 func defaultOptions() options {
@@ -33,6 +36,7 @@ func defaultOptions() options {
 		Listen:        ":7443",
 		KubeletListen: ":10250",
 		AdminListen:   "127.0.0.1:7480",
+		Drain:         metav1.Duration{Duration: 25 * time.Second},
 		LogLevel:      "info",
 		LogFormat:     "text",
 	}
@@ -47,6 +51,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.KubeletListen, "kubelet-listen", o.KubeletListen, "address where kube-apiserver finds the kubelets of all edges")
 	f.StringVar(&o.NodeAddress, "node-address", o.NodeAddress, "IP[:PORT] that the edges' Nodes carry, so that kube-apiserver dials this proxy")
 	f.StringVar(&o.AdminListen, "admin-listen", o.AdminListen, "address for /healthz, /readyz, /metrics and /edges")
+	f.DurationVar(&o.Drain.Duration, "drain", o.Drain.Duration, "how long logs and commands may run on after SIGTERM, while edges go elsewhere; shorter than the Pod's terminationGracePeriodSeconds")
 	f.BoolVar(&o.EdgeMetrics, "edge-metrics", o.EdgeMetrics, "add series for each edge to /metrics")
 	f.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error")
 	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json")

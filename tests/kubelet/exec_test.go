@@ -239,7 +239,7 @@ func TestExecEdgeGone(t *testing.T) {
 // TestExecDrain ends the proxy while a command runs.
 func TestExecDrain(t *testing.T) {
 	canceled := make(chan error, 1)
-	w := start(t, settings{runtime: started(canceled), front: kubeletfront.Config{DrainTimeout: time.Millisecond}})
+	w := start(t, settings{runtime: started(canceled)})
 	on := make(signal)
 	done := make(chan error, 1)
 	go func() { done <- w.call(t.Context(), "spdy", remotecommand.StreamOptions{Stdout: on}, "sleep") }()

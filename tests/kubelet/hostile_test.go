@@ -69,7 +69,7 @@ func (w *world) wantStop() {
 
 // TestStopWithLogsNobodyReads is `kubectl logs -f | less`.
 func TestStopWithLogsNobodyReads(t *testing.T) {
-	w := start(t, settings{front: kubeletfront.Config{DrainTimeout: 100 * time.Millisecond}})
+	w := start(t, settings{})
 	w.httpEdge("flood", func(c net.Conn) {
 		_, _ = c.Read(make([]byte, 4096))
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
@@ -99,7 +99,7 @@ func (s stuck) Write(b []byte) (int, error) {
 func TestStopWithCommandNobodyReads(t *testing.T) {
 	for _, protocol := range protocols() {
 		t.Run(protocol, func(t *testing.T) {
-			w := start(t, settings{front: kubeletfront.Config{DrainTimeout: 100 * time.Millisecond}})
+			w := start(t, settings{})
 			flood := wire.Append(nil, &wire.Data{Channel: wire.ChannelStdout, Bytes: make([]byte, 16<<10)})
 			w.rawEdge("n2", bytes.Repeat(flood, 1024))
 			w.addPod(newPod("p2", "u2", "n2"))
