@@ -42,7 +42,7 @@ func (b *backoff) next(lived time.Duration, err error) time.Duration {
 	}
 	wait := min(first<<min(b.failures-1, 10), longest)
 	wait = wait*3/4 + rand.N(wait/2)
-	if code(err) == wire.CodeGoingAway {
+	if lived > 0 && code(err) == wire.CodeGoingAway {
 		wait += rand.N(goingAwaySpread)
 	}
 	return wait

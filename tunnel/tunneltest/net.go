@@ -122,6 +122,25 @@ func (n *Net) Restart() {
 	n.listener = l
 }
 
+// Replica starts another cloud beside the first, of the same cluster, and gives its
+// address. It has no TCP. It is closed at the end of the test.
+func (n *Net) Replica() (l *tunnel.Listener, address string) {
+	n.tb.Helper()
+	addr := &net.UDPAddr{IP: net.IPv4(10, 0, 0, 3).To4(), Port: 7443}
+	cfg := n.cfg
+	cfg.PacketConn, cfg.Listener, cfg.Replica = n.endpoint(addr), nil, "cloud-1"
+	l, err := tunnel.Listen(n.tb.Context(), cfg)
+	if err != nil {
+		n.tb.Fatal(err)
+	}
+	n.tb.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			n.tb.Errorf("close the second cloud's listener: %v", err)
+		}
+	})
+	return l, addr.String()
+}
+
 // Loss sets the share of packets lost from now on, each way; 1 is an outage.
 func (n *Net) Loss(share float64) {
 	n.router.mu.Lock()
