@@ -367,6 +367,58 @@ func TestShutdownTellsEdges(t *testing.T) {
 	})
 }
 
+// While it drains a registry dials nobody, and what it dialed before goes on.
+func TestDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		r, err := registry.New(registry.Config{Listener: n.Listener()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- r.Run(context.WithoutCancel(t.Context())) }()
+		edge, err := n.Dial(t.Context(), "edge-1", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		c, err := r.DialEdge(t.Context(), "edge-1", wire.KindExec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		far, err := edge.Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		drained := make(chan error, 1)
+		go func() { drained <- r.Drain(context.WithoutCancel(t.Context()), time.Minute) }()
+		synctest.Wait()
+		for _, node := range []string{"edge-1", "edge-2"} {
+			_, err := r.DialEdge(t.Context(), node, wire.KindExec)
+			if e, ok := errors.AsType[*wire.Error](err); !ok || !errors.Is(err, registry.ErrDraining) || e.Code.HTTPStatus() != 503 {
+				t.Errorf("%s: got %v, want ErrDraining", node, err)
+			}
+		}
+		if got := time.Since(begin); got != 0 {
+			t.Errorf("refused after %v", got)
+		}
+		tunneltest.Pass(20 * time.Second)
+		io.WriteString(far, "the end")
+		far.Close()
+		if got, err := io.ReadAll(c); string(got) != "the end" || err != nil {
+			t.Errorf("read %q, %v", got, err)
+		}
+		c.Close()
+		if err := <-drained; err != nil || time.Since(begin) != 20*time.Second+rtt/2 {
+			t.Errorf("drained after %v with %v", time.Since(begin), err)
+		}
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
 // A revocation between the listener's check and the table would find no session
 // to close.
 func TestRefusedInTheTable(t *testing.T) {

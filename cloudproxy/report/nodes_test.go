@@ -333,6 +333,34 @@ func TestEdgeOfAnotherReplicaIsNotMarked(t *testing.T) {
 	})
 }
 
+// A proxy that stops keeps leases, and writes nothing that the next one would
+// write differently.
+func TestDrainingProxyLeavesNodes(t *testing.T) {
+	runNodes(t, func(ctx context.Context, n *nodesTest) {
+		n.sessions.connect("e1")
+		wait(time.Minute)
+		n.nodes.Drain()
+		node := n.node(ctx, "e1")
+		node.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.2"}}
+		if _, err := n.client.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		wait(30 * time.Second)
+		if got := time.Since(n.renewed(ctx)); got > 11*time.Second {
+			t.Errorf("the lease of an edge that is here is %v old", got)
+		}
+		n.sessions.lose("e1")
+		wait(time.Minute)
+		n.wantReady(ctx, corev1.ConditionTrue, "EdgeConnected")
+		if got := n.node(ctx, "e1").Status.Addresses; len(got) != 1 || got[0].Address != "192.0.2.2" {
+			t.Errorf("addresses were written over: %v", got)
+		}
+		if got := time.Since(n.renewed(ctx)); got < time.Minute {
+			t.Errorf("the lease of an edge that is gone is %v old", got)
+		}
+	})
+}
+
 func TestPodsAreReadyAgainAfterReturn(t *testing.T) {
 	runNodes(t, func(ctx context.Context, n *nodesTest) {
 		n.sessions.connect("e1")

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -249,6 +252,62 @@ func TestExecDrain(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	<-canceled
+}
+
+// TestDrain lets a command run on while others are refused.
+func TestDrain(t *testing.T) {
+	w := start(t, settings{})
+	stdin, typist := io.Pipe()
+	on := make(signal)
+	done := make(chan error, 1)
+	go func() {
+		done <- w.call(t.Context(), "spdy", remotecommand.StreamOptions{Stdin: stdin, Stdout: on}, "cat")
+	}()
+	_, _ = io.WriteString(typist, "x")
+	await(t, on, done)
+
+	pool := x509.NewCertPool()
+	pool.AddCert(w.ca.cert)
+	dials := 0
+	tr := &http.Transport{
+		TLSClientConfig:   &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{w.ca.issue("kube-apiserver", false)}},
+		ForceAttemptHTTP2: true,
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			dials++
+			return new(net.Dialer).DialContext(ctx, network, addr)
+		},
+	}
+	defer tr.CloseIdleConnections()
+	for i, want := range []int{http.StatusOK, http.StatusOK, http.StatusServiceUnavailable, http.StatusServiceUnavailable} {
+		if i == 2 {
+			w.drain()
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, w.url+"/healthz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil || resp.ProtoMajor != 2 || resp.StatusCode != want {
+			t.Errorf("request %d: %s %s, %v; want %d", i, resp.Proto, resp.Status, err, want)
+		}
+		if i >= 2 && !strings.Contains(string(body), "the proxy is shutting down: try again") {
+			t.Errorf("request %d: %s", i, body)
+		}
+	}
+	// The connection that is there ends with the first refusal: by another one a
+	// caller may reach another replica.
+	if dials != 2 {
+		t.Errorf("%d connections, want 2", dials)
+	}
+	_ = typist.Close()
+	if err := <-done; err != nil {
+		t.Errorf("the command ended with %v", err)
+	}
 }
 
 // TestExecRefused are answers before the upgrade, and those of the edge after it.

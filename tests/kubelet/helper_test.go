@@ -186,6 +186,7 @@ type world struct {
 	edges    *edges
 	edgePods *kubeletapitest.Pods // at n1
 	log      *syncBuffer
+	drain    func()
 	stop     func()
 
 	mu      sync.Mutex
@@ -248,6 +249,7 @@ func start(t *testing.T, set settings) *world {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
+	w.drain = s.Drain
 	w.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
