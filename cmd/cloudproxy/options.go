@@ -24,7 +24,7 @@ type options struct {
 	KubeletListen      string          `json:"kubeletListen,omitempty"`
 	NodeAddress        string          `json:"nodeAddress,omitempty"`
 	AdminListen        string          `json:"adminListen,omitempty"`
-	Drain              metav1.Duration `json:"drain,omitempty"`
+	Drain              metav1.Duration `json:"drain"`
 	EdgeMetrics        bool            `json:"edgeMetrics,omitempty"`
 	LogLevel           string          `json:"logLevel,omitempty"`
 	LogFormat          string          `json:"logFormat,omitempty"`

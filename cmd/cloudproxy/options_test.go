@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
@@ -12,7 +13,7 @@ import (
 
 func TestFlagsWinOverFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "c.yaml")
-	if err := os.WriteFile(file, []byte("listen: :1\nadminListen: :2\nadvertiseAddresses: [x, y]\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("listen: :1\nadminListen: :2\nadvertiseAddresses: [x, y]\ndrain: 5s\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	o := defaultOptions()
@@ -26,6 +27,7 @@ func TestFlagsWinOverFile(t *testing.T) {
 	}
 	want := defaultOptions()
 	want.Listen, want.AdminListen, want.AdvertiseAddresses = ":9", ":2", []string{"a", "[2001:db8::1]:7443"}
+	want.Drain.Duration = 5 * time.Second
 	if d := cmp.Diff(want, o); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
