@@ -25,10 +25,7 @@ func DialTLS(ctx context.Context, dial Dialer, addr string, conf *tls.Config, ke
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", addr, err)
 	}
-	conf = tlsConfig(conf)
-	if conf.ClientSessionCache != nil {
-		conf.ClientSessionCache = tcpTickets{conf.ClientSessionCache}
-	}
+	conf = withTickets(tlsConfig(conf), KindTLS)
 	if conf.ServerName == "" {
 		if host, _, err := net.SplitHostPort(addr); err == nil {
 			conf.ServerName = host
@@ -52,20 +49,6 @@ func DialTLS(ctx context.Context, dial Dialer, addr string, conf *tls.Config, ke
 	c := newTLSConn(raw, t, keepAlive, nil)
 	c.took(time.Since(begin))
 	return c, nil
-}
-
-// tcpTickets keeps the tickets of TCP apart from QUIC's, which say more: one of TCP
-// in their place would take the next QUIC connection its early data.
-type tcpTickets struct{ tls.ClientSessionCache }
-
-// Get implements tls.ClientSessionCache.
-func (c tcpTickets) Get(key string) (*tls.ClientSessionState, bool) {
-	return c.ClientSessionCache.Get("tcp " + key)
-}
-
-// Put implements tls.ClientSessionCache.
-func (c tcpTickets) Put(key string, s *tls.ClientSessionState) {
-	c.ClientSessionCache.Put("tcp "+key, s)
 }
 
 // tlsConfig gives both sides' configurations what this carrier needs.

@@ -64,6 +64,7 @@ func NewTransport(cfg TransportConfig) (*Transport, error) {
 // packet (0-RTT, RFC 9001, section 4.6). early may be nil. said tells whether
 // the peer took what early wrote; if it did not, it is as if early was not called.
 func (t *Transport) Dial(ctx context.Context, addr net.Addr, conf *tls.Config, l Limits, early func(Conn)) (c Conn, said bool, err error) { //nolint:ireturn // one of two carriers'
+	conf = withTickets(conf, KindQUIC)
 	if early == nil {
 		q, err := t.q.Dial(ctx, addr, conf, l.config())
 		if err != nil {
