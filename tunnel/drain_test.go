@@ -149,8 +149,10 @@ func TestDrainWaitsForCommand(t *testing.T) {
 			}
 			st.Close()
 			wantTook(t, took, time.Since(begin))
-			<-edge.Done()
-			wantSessionError(t, edge.Err(), wire.CodeGoingAway, true)
+			<-edge.Done() // by the edge itself or by the proxy: both have seen the end
+			if e, ok := errors.AsType[*tunnel.SessionError](edge.Err()); !ok || e.Code != wire.CodeOK && e.Code != wire.CodeGoingAway {
+				t.Errorf("the edge's session: %v", edge.Err())
+			}
 		})
 	}
 }

@@ -93,6 +93,7 @@ type Listener struct {
 	ready     chan *Session
 	cancel    context.CancelFunc
 	closing   chan struct{}
+	ended     chan struct{} // closed when Close has done its work
 	wg        sync.WaitGroup
 	memory    *memory // of all sessions
 	frames    *frames
@@ -143,6 +144,7 @@ func Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) {
 		cfg: cfg, transport: t, ln: ln, cancel: cancel,
 		ready:    make(chan *Session, readySessions),
 		closing:  make(chan struct{}),
+		ended:    make(chan struct{}),
 		sessions: make(map[[16]byte]*Session),
 		begun:    make(map[origin]*Session),
 		memory:   &memory{max: cfg.MaxTotalMemory},
@@ -176,9 +178,11 @@ func (l *Listener) Close() error {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
+		<-l.ended
 		return nil
 	}
 	l.closed = true
+	defer close(l.ended)
 	sessions := make([]*Session, 0, len(l.sessions))
 	for _, s := range l.sessions {
 		sessions = append(sessions, s)
