@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -48,7 +49,13 @@ func play(t *testing.T, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 2))
 	rtt := time.Duration(5+r.IntN(300)) * time.Millisecond
 	tcp := r.IntN(2) == 0
-	n := tunneltest.New(t, tunneltest.Options{TCP: tcp, RTT: rtt, Loss: float64(r.IntN(3)) / 50, Burst: float64(r.IntN(3)), Seed: seed})
+	opt := tunneltest.Options{TCP: tcp, RTT: rtt, Loss: float64(r.IntN(3)) / 50, Burst: float64(r.IntN(3)), Seed: seed}
+	// As much as any stream has, or a little more, or more than all need.
+	memory := []int64{384 << 10, 768 << 10, 8 << 20}
+	here, there := memory[r.IntN(3)], memory[r.IntN(3)]
+	opt.Listen = func(c *tunnel.ListenConfig) { c.MaxMemory = here }
+	opt.Dial = func(c *tunnel.DialConfig) { c.MaxMemory = there }
+	n := tunneltest.New(t, opt)
 	cloud, edge := n.Pair("edge-1")
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg, served sync.WaitGroup
@@ -140,7 +147,7 @@ func echo(t *testing.T, wg *sync.WaitGroup, seed uint64, from *tunnel.Session) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 3))
 	ask, answer := random(r), random(r)
-	reset := r.IntN(6) == 0
+	how := []string{"reset", "leave", "slow", "", "", ""}[r.IntN(6)]
 	pauses := r.IntN(2) == 0
 	st, err := from.Open(t.Context(), wire.KindExec)
 	if err != nil {
@@ -148,11 +155,17 @@ func echo(t *testing.T, wg *sync.WaitGroup, seed uint64, from *tunnel.Session) {
 	}
 	wg.Go(func() {
 		defer st.Close()
-		head := fmt.Appendf(nil, "%016x%08d%08d%t\n", seed, len(ask), len(answer), reset)
-		if reset {
+		head := fmt.Appendf(nil, "%016x%08d%08d%s\n", seed, len(ask), len(answer), how)
+		switch how {
+		case "reset":
 			st.Write(append(head, ask...))
 			tunneltest.Pass(time.Duration(r.IntN(3000)) * time.Millisecond)
 			st.Reset(wire.CodeBadRequest)
+			return
+		case "leave": // without a look at the answer; the question must arrive
+			if err := pour(st, append(head, ask...), pauses); err != nil {
+				t.Errorf("write: %v", err)
+			}
 			return
 		}
 		var both sync.WaitGroup
@@ -164,7 +177,7 @@ func echo(t *testing.T, wg *sync.WaitGroup, seed uint64, from *tunnel.Session) {
 				t.Errorf("close: %v", err)
 			}
 		})
-		got, err := io.ReadAll(st)
+		got, err := readAllOf(st, how == "slow")
 		if err != nil || !bytes.Equal(got, answer) {
 			t.Errorf("%d bytes of answer and %v, want %d", len(got), err, len(answer))
 		}
@@ -178,7 +191,6 @@ func serve(t *testing.T, st *tunnel.Stream) {
 	defer st.Close()
 	var seed uint64
 	var asked, answered int
-	var reset bool
 	head := make([]byte, 16+8+8)
 	_, err := io.ReadFull(st, head)
 	if err == nil {
@@ -190,7 +202,7 @@ func serve(t *testing.T, st *tunnel.Stream) {
 			word = append(word, b[0])
 		}
 	}
-	reset = string(word) == "true\n"
+	how := strings.TrimSpace(string(word))
 	if err != nil {
 		if e, ok := errors.AsType[*tunnel.StreamError](err); !ok || e.Code != wire.CodeBadRequest {
 			t.Errorf("head: %v", err)
@@ -201,21 +213,43 @@ func serve(t *testing.T, st *tunnel.Stream) {
 	ask, answer := random(r), random(r)
 	var both sync.WaitGroup
 	both.Go(func() {
-		if err := pour(st, answer, seed%2 == 0); err != nil && !reset {
+		err := pour(st, answer, seed%2 == 0)
+		e, ok := errors.AsType[*tunnel.StreamError](err)
+		left := how == "leave" && ok && e.Code == wire.CodeCanceled && e.Remote
+		if err != nil && !left && how != "reset" {
 			t.Errorf("write answer: %v", err)
 		}
 		st.CloseWrite()
 	})
-	got, err := io.ReadAll(st)
+	got, err := readAllOf(st, how == "slow")
 	both.Wait()
-	if e, ok := errors.AsType[*tunnel.StreamError](err); reset && ok && e.Code == wire.CodeBadRequest && e.Remote {
+	if e, ok := errors.AsType[*tunnel.StreamError](err); how == "reset" && ok && e.Code == wire.CodeBadRequest && e.Remote {
 		if !bytes.HasPrefix(ask, got) {
 			t.Errorf("bytes before the reset differ")
 		}
 		return
 	}
 	if err != nil || !bytes.Equal(got, ask) {
-		t.Errorf("%d bytes of question and %v, want %d; reset %t", len(got), err, len(ask), reset)
+		t.Errorf("%d bytes of question and %v, want %d; %s", len(got), err, len(ask), how)
+	}
+}
+
+// readAllOf is io.ReadAll for those who have time.
+func readAllOf(r io.Reader, slowly bool) ([]byte, error) {
+	if !slowly {
+		return io.ReadAll(r)
+	}
+	var all []byte
+	for b := make([]byte, 5000); ; {
+		n, err := r.Read(b)
+		all = append(all, b[:n]...)
+		switch {
+		case errors.Is(err, io.EOF):
+			return all, nil
+		case err != nil:
+			return all, err
+		}
+		tunneltest.Pass(20 * time.Millisecond)
 	}
 }
 

@@ -362,6 +362,9 @@ func (st *Stream) acked(a *wire.StreamAck) (ok bool) {
 		return true
 	}
 	if a.Done {
+		if a.Code == wire.CodeOK && !st.send.fin {
+			a.Code = wire.CodeCanceled // it has forgotten the stream, and the code with it
+		}
 		st.send.code = a.Code
 		var err error
 		if !st.send.fin || a.Code != wire.CodeOK {

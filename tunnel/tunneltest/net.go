@@ -33,6 +33,8 @@ type Options struct {
 	TCP bool
 	// Listen changes the listener's configuration; nil means nothing.
 	Listen func(*tunnel.ListenConfig)
+	// Dial changes each edge's; nil means nothing.
+	Dial func(*tunnel.DialConfig)
 }
 
 // Net is one cloud and any number of edges.
@@ -46,6 +48,7 @@ type Net struct {
 	cables sync.WaitGroup // that still have packets on their way
 	over   chan struct{}  // closed at the end of the test
 	tcp    *tcp           // the cloud's; nil without TCP
+	dial   func(*tunnel.DialConfig)
 
 	mu       sync.Mutex // guards the following fields
 	listener *tunnel.Listener
@@ -56,7 +59,7 @@ type Net struct {
 func New(tb testing.TB, opt Options) *Net {
 	tb.Helper()
 	n := &Net{
-		tb: tb, rtt: opt.RTT, ca: newAuthority(tb),
+		tb: tb, rtt: opt.RTT, ca: newAuthority(tb), dial: opt.Dial,
 		cloud: &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1).To4(), Port: 7443},
 	}
 	n.over = make(chan struct{})
@@ -174,13 +177,17 @@ func (n *Net) BlockUDP(on bool) {
 // Each session gets its own socket.
 func (n *Net) Config(node string, seq uint64) tunnel.DialConfig {
 	n.tb.Helper()
-	return tunnel.DialConfig{
+	cfg := tunnel.DialConfig{
 		Address:    n.cloud.String(),
 		TLS:        n.ca.clientTLS(n.tb, node),
 		Hello:      wire.Hello{Seq: seq, AgentVersion: "test", OS: "linux", Arch: "amd64", Hostname: node},
 		PacketConn: n.PacketConn,
 		DialTCP:    n.dialTCP,
 	}
+	if n.dial != nil {
+		n.dial(&cfg)
+	}
+	return cfg
 }
 
 func (n *Net) dialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
