@@ -37,8 +37,12 @@ func (l *Listener) admit(ctx context.Context, conn link.Conn) {
 		return
 	}
 	code, text := wire.CodeProtocol, "no hello in time"
-	if refused, ok := errors.AsType[*SessionError](err); ok && !refused.Remote {
+	refused, ok := errors.AsType[*SessionError](err)
+	if ok && !refused.Remote {
 		code, text = refused.Code, refused.Text
+	}
+	if ok && refused.Remote && refused.Code == wire.CodeCanceled {
+		return // an edge has found out that a better carrier is possible
 	}
 	_ = conn.Handshake(hctx) // before that the peer would only hear that something is wrong
 	conn.Close(code, text)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,19 +30,25 @@ type carrier struct {
 	control link.Lane    // what this side says of streams, and greetings
 	inbox   *wire.Reader // the peer's control lane
 	release func()       // called when nothing of the carrier runs any more
+	rank    rank         // the edge's
+	way     string       // the device that it is bound to, if it is
 
 	ctx    context.Context //nolint:containedctx // the carrier's life: it ends when it is given up
 	cancel context.CancelFunc
 	gone   chan struct{} // closed then, too
 	wg     sync.WaitGroup
 
-	asking atomic.Bool   // the watchdog knows that an answer is due
-	asked  chan struct{} // rung when something was written
+	asking atomic.Bool              // the watchdog knows that an answer is due
+	asked  chan struct{}            // rung when something was written
+	moved  chan struct{}            // rung when the edge's network has changed
+	peer   atomic.Pointer[net.Addr] // where the peer was last
 }
 
 func newCarrier(ctx context.Context, conn link.Conn, control link.Lane, inbox *wire.Reader, seq uint64, release func()) *carrier {
 	c := &carrier{conn: conn, control: control, inbox: inbox, seq: seq, release: release}
-	c.gone, c.asked = make(chan struct{}), make(chan struct{}, 1)
+	c.gone, c.asked, c.moved = make(chan struct{}), make(chan struct{}, 1), make(chan struct{}, 1)
+	at := conn.RemoteAddr()
+	c.peer.Store(&at)
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	return c
 }
@@ -102,12 +109,8 @@ func (s *Session) use(c *carrier, at *wire.Resume) bool {
 	c.wg.Go(func() { s.talk(c) })
 	c.wg.Go(func() { s.listen(c) })
 	c.wg.Go(func() { s.watch(c) })
-	if s.edge && c.conn.Kind() != link.KindQUIC {
-		s.mu.Lock()
-		if !s.ending {
-			s.wg.Go(func() { s.climb(c) })
-		}
-		s.mu.Unlock()
+	if s.edge {
+		s.settle(c)
 	}
 	go func() {
 		c.wg.Wait()
@@ -120,14 +123,16 @@ func (s *Session) use(c *carrier, at *wire.Resume) bool {
 	return true
 }
 
-// detach gives c up, if it is the session's carrier, and tells the peer why.
-func (s *Session) detach(c *carrier, code wire.Code, text string) {
+// detach gives c up, if it is the session's carrier, and tells the peer why. It
+// reports whether it was.
+func (s *Session) detach(c *carrier, code wire.Code, text string) bool {
 	if c == nil || !s.unset(c) {
-		return
+		return false
 	}
 	s.awaitCarrier()
 	c.conn.Close(code, text)
 	c.cancel()
+	return true
 }
 
 // unset makes c, if it is the session's carrier, one that was given up.
@@ -241,13 +246,13 @@ func (s *Session) compose(c *carrier, b []byte) (out []byte, finished []*Stream)
 // listen takes in the lanes that the peer opens, in a tight loop because quic-go's
 // own queue is short. The peer's limit on lanes bounds its goroutines.
 func (s *Session) listen(c *carrier) {
-	c.wg.Go(func() { s.read(c.inbox) })
+	c.wg.Go(func() { s.read(c, c.inbox) })
 	for {
 		lane, err := c.conn.AcceptLane(c.ctx)
 		if err != nil {
 			return // the carrier has ended, as its watch notices
 		}
-		c.wg.Go(func() { s.read(newLaneReader(lane)) })
+		c.wg.Go(func() { s.read(c, newLaneReader(lane)) })
 	}
 }
 
@@ -256,12 +261,13 @@ func newLaneReader(r io.Reader) *wire.Reader {
 }
 
 // read takes in the frames of one lane until it ends.
-func (s *Session) read(frames *wire.Reader) {
+func (s *Session) read(c *carrier, frames *wire.Reader) {
 	for {
 		f, err := frames.Next()
 		switch {
 		case err == nil:
 			s.moved()
+			s.locate(c)
 			if fault := s.handle(f); fault != nil {
 				s.end(fault)
 				return

@@ -288,14 +288,14 @@ func TestOlderCarrierComesTooLate(t *testing.T) {
 		newest, late := newFakeConn(), newFakeConn()
 		numbers := map[*fakeConn]uint64{late: 1 << attemptBits, newest: 2 << attemptBits}
 		order := []*fakeConn{newest, late}
-		s.dial = func(ctx context.Context, _ wire.Hello, _ bool) (*carrier, *greeting, error) {
+		s.dial = func(ctx context.Context, _ wire.Hello, _ rank) (*carrier, *greeting, error) {
 			c := order[0]
 			order = order[1:]
 			control, _ := c.OpenLane(ctx, 0)
 			return newCarrier(s.ctx, c, control, newLaneReader(bytes.NewReader(nil)), numbers[c], func() {}), &greeting{}, nil
 		}
 		for range 2 {
-			if err := s.again(t.Context(), true); err != nil {
+			if err := s.again(t.Context(), anyRank); err != nil {
 				t.Fatal(err)
 			}
 		}

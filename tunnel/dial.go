@@ -52,6 +52,11 @@ type DialConfig struct {
 	// DialTCP makes the connections of carriers over TCP, which the session uses where
 	// UDP is blocked; nil means link.ProxyDialer with the process's environment.
 	DialTCP link.Dialer
+	// Detours gives the ways to addrs that the routing table would not take, the best
+	// first. They are tried when its own seems dead, and while the session goes by one
+	// it looks for its way back. Each look for a carrier asks anew. nil means all
+	// devices with a default route, or none if PacketConn is set.
+	Detours func(addrs []net.Addr) []Way
 	// MaxStreams is how many streams the cloud may have open at once; zero means 256.
 	MaxStreams int
 	// MaxMemory is how many bytes the session's streams may hold; zero means 32 MiB.
@@ -71,6 +76,9 @@ func (c *DialConfig) fill() error {
 		return errors.New("dial: TLS is missing")
 	}
 	if c.PacketConn == nil {
+		if c.Detours == nil {
+			c.Detours = deviceDetours
+		}
 		c.PacketConn = func() (net.PacketConn, error) { return link.ListenUDP(0) }
 	}
 	if c.DialTCP == nil {
@@ -124,16 +132,16 @@ func Dial(ctx context.Context, cfg DialConfig) (*Session, error) {
 	}
 	s.init(ctx)
 	d := &dialer{cfg: cfg, session: s}
-	s.dial = d.carrier
+	s.dial, s.probe = d.carrier, d.probe
 	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	c, g, err := d.carrier(dctx, cfg.Hello, false)
+	c, g, err := d.carrier(dctx, cfg.Hello, anyRank)
 	for err != nil {
 		if _, later := refusal(err); !later || dctx.Err() != nil {
 			s.cancel()
 			return nil, fmt.Errorf("dial %s: %w", cfg.Address, err)
 		}
-		c, g, err = d.carrier(dctx, cfg.Hello, false) // the attempt that the cloud took has not made it
+		c, g, err = d.carrier(dctx, cfg.Hello, anyRank) // the attempt that the cloud took has not made it
 	}
 	s.id, s.peer, s.cert, s.hello, s.welcome = g.welcome.Session, g.peer, g.cert, cfg.Hello, *g.welcome
 	s.peerStreams = int(min(g.welcome.MaxStreams, 1<<16))

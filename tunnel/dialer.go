@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,11 +15,12 @@ import (
 )
 
 const (
-	// resolveTimeout bounds a look at DNS for addresses that are known already.
-	resolveTimeout = time.Second
 	// tcpDelay is how much later than QUIC, at least, TCP is tried: it is for networks
 	// that block UDP.
 	tcpDelay = 300 * time.Millisecond
+	// detourDelay is the same for other devices than the one that the routing table
+	// chooses, while the round-trip time is not known.
+	detourDelay = time.Second
 )
 
 // dialer makes the carriers of one session.
@@ -26,6 +28,7 @@ type dialer struct {
 	cfg     DialConfig
 	session *Session
 	rounds  atomic.Uint64
+	first   atomic.Uint64 // which way begins; the routing table's own is 0
 
 	mu    sync.Mutex // guards the following field
 	addrs []net.Addr // the last that were found
@@ -42,6 +45,8 @@ type salute struct {
 type connection struct {
 	*welcomed
 
+	rank    rank
+	way     string
 	release func()
 	err     error
 	final   bool // err is the cloud's own word: it says no to this edge
@@ -56,24 +61,44 @@ type welcomed struct {
 
 // Close implements link.Conn. The session's context forgets the carrier, too.
 func (w *welcomed) Close(code wire.Code, text string) {
-	w.carrier.cancel()
+	if w.carrier != nil { // else it is a probe
+		w.carrier.cancel()
+	}
 	w.Conn.Close(code, text)
 }
 
-// carrier makes a connection and says Hello on it. QUIC and TLS over TCP race, the
-// latter with a handicap, unless only QUIC will do.
+// carrier makes a connection of a rank below limit and says Hello on it. QUIC and
+// TLS over TCP race, the latter with a handicap, and the ways out of the machine.
 //
 // Every attempt says Hello as early as it can, and the first Welcome wins: the
-// cloud takes one of them, and refuses the others with CodeNextCarrier.
-func (d *dialer) carrier(ctx context.Context, hello wire.Hello, onlyQUIC bool) (*carrier, *greeting, error) {
-	r := &round{hello: hello}
+// cloud takes one of them, and refuses the others with CodeNextCarrier. On a way by
+// which packets leave and none come back the cloud takes one that can't win. So the
+// ways take turns in being first.
+func (d *dialer) carrier(ctx context.Context, hello wire.Hello, limit rank) (*carrier, *greeting, error) {
+	r := &round{hello: hello, limit: limit}
 	r.hello.Carrier = d.rounds.Add(1) << attemptBits
-	k, err := d.connect(ctx, r, onlyQUIC)
+	k, err := d.connect(ctx, r)
 	if err != nil {
+		if _, later := refusal(err); later {
+			d.first.Add(1)
+		}
 		return nil, nil, sessionError(err)
 	}
-	k.welcomed.carrier.release = k.release
-	return k.welcomed.carrier, k.welcomed.greeting, nil
+	d.first.Store(0)
+	c := k.carrier
+	c.release, c.rank, c.way = k.release, k.rank, k.way
+	return c, k.greeting, nil
+}
+
+// probe finds out whether a connection of a rank below limit could be had.
+func (d *dialer) probe(ctx context.Context, limit rank) error {
+	k, err := d.connect(ctx, &round{limit: limit, mute: true})
+	if err != nil {
+		return err
+	}
+	k.Close(wire.CodeCanceled, "only a probe")
+	k.release()
+	return nil
 }
 
 // attemptBits are the low bits of Hello's Carrier, which count the attempts of one
@@ -83,6 +108,8 @@ const attemptBits = 8
 // round is one search for a carrier.
 type round struct {
 	hello    wire.Hello
+	limit    rank // only better ones will do
+	mute     bool // don't say Hello
 	attempts atomic.Uint64
 }
 
@@ -95,7 +122,13 @@ func (r *round) attempt() *salute {
 }
 
 // greeted says Hello, if it was not said yet, and waits for Welcome.
-func (d *dialer) greeted(ctx context.Context, conn link.Conn, s *salute) (*welcomed, error) {
+func (d *dialer) greeted(ctx context.Context, conn link.Conn, r *round, s *salute) (*welcomed, error) {
+	if r.mute {
+		return &welcomed{Conn: conn}, nil
+	}
+	if s == nil {
+		s = r.attempt()
+	}
 	c, g, err := d.greet(ctx, conn, s)
 	if err != nil {
 		code := wire.CodeNextCarrier
@@ -109,7 +142,7 @@ func (d *dialer) greeted(ctx context.Context, conn link.Conn, s *salute) (*welco
 }
 
 // connect gives the first connection with a Welcome. An answer that says no ends the race.
-func (d *dialer) connect(ctx context.Context, r *round, onlyQUIC bool) (connection, error) {
+func (d *dialer) connect(ctx context.Context, r *round) (connection, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	results := make(chan connection)
 	var wg sync.WaitGroup
@@ -130,7 +163,7 @@ func (d *dialer) connect(ctx context.Context, r *round, onlyQUIC bool) (connecti
 	}
 	run(func(ctx context.Context) connection { return d.quic(ctx, r) })
 	left := 1
-	if !onlyQUIC {
+	if r.limit > tlsByTable {
 		run(func(ctx context.Context) connection { return d.tls(ctx, r) })
 		left++
 	}
@@ -138,7 +171,8 @@ func (d *dialer) connect(ctx context.Context, r *round, onlyQUIC bool) (connecti
 	for ; left > 0; left-- {
 		select {
 		case k := <-results:
-			if k.err == nil || k.final {
+			// When the cloud took another attempt and nothing came of it, this round is over.
+			if _, later := k.refusal(); k.err == nil || k.final || later {
 				return k, k.err
 			}
 			failed = errors.Join(failed, k.err)
@@ -160,41 +194,63 @@ func refusal(err error) (no, later bool) {
 	return no, no && e.Code == wire.CodeNextCarrier
 }
 
-// quic dials all addresses, again and again.
+// refusal is the same of an attempt. By TCP, and on devices that the routing table
+// would not take, something in between may answer, or a cloud that has only
+// enrolment there: that says nothing about the others.
+func (k *connection) refusal() (no, later bool) {
+	no, later = refusal(k.err)
+	if c, ok := errors.AsType[*link.ConnError](k.err); ok && k.rank != quicByTable && !c.Application {
+		no = no && !k.rank.detour() && c.Remote && c.Untrusted
+	}
+	return no, later
+}
+
+// quic dials all addresses, again and again, by all ways that will do. Each way has a
+// socket of its own.
 func (d *dialer) quic(ctx context.Context, r *round) connection {
-	addrs, err := d.resolve(ctx)
+	wait, err := d.locate(ctx)
+	defer wait()
 	if err != nil {
 		return connection{err: err}
 	}
-	pc, err := d.cfg.PacketConn()
-	if err != nil {
-		return connection{err: fmt.Errorf("open socket: %w", err)}
-	}
-	t, err := link.NewTransport(link.TransportConfig{PacketConn: pc})
-	if err != nil {
-		return connection{err: errors.Join(err, pc.Close())}
-	}
-	release := func() {
-		if err := t.Close(); err != nil {
-			d.cfg.Log.Debug("close the carrier's socket", "err", err)
-		}
-	}
-	conn, err := race(ctx, addrs, d.session.nudge, d.session.searching(), d.patience(), func(ctx context.Context, addr net.Addr) (*welcomed, error) {
-		s := r.attempt()
-		conn, said, err := t.Dial(ctx, addr, d.cfg.TLS, link.EdgeLimits(), func(c link.Conn) { d.say(ctx, c, s) })
-		if err != nil {
-			return nil, err
-		}
-		if !said || s.err != nil {
-			s = r.attempt()
-		}
-		return d.greeted(ctx, conn, s)
+	s := sockets{log: d.cfg.Log, open: make(map[string]*link.Transport)}
+	k := race(ctx, d.session.nudge, d.patience(), &schedule{
+		ways: d.ways(r.limit > quicByDetour), addrs: d.known, gap: d.gap(), quick: true, since: d.session.searching(),
+		dial: func(ctx context.Context, way Way, addr net.Addr) connection {
+			k := connection{rank: quicByTable.by(way), way: way.Name}
+			var t *link.Transport
+			if t, k.err = s.transport(way); k.err == nil {
+				k.welcomed, k.err = d.try(ctx, t, addr, r)
+			}
+			return k
+		},
 	})
-	if err != nil {
-		release()
+	if k.err != nil {
+		s.close()
+	} else {
+		k.release = s.keep(k.way)
 	}
-	no, later := refusal(err)
-	return connection{welcomed: conn, release: release, err: err, final: no && !later}
+	no, later := k.refusal()
+	k.final = no && !later
+	return k
+}
+
+// try makes one attempt over QUIC.
+func (d *dialer) try(ctx context.Context, t *link.Transport, addr net.Addr, r *round) (*welcomed, error) {
+	var s *salute
+	var early func(link.Conn)
+	if !r.mute {
+		s = r.attempt()
+		early = func(c link.Conn) { d.say(ctx, c, s) }
+	}
+	conn, said, err := t.Dial(ctx, addr, d.cfg.TLS, link.EdgeLimits(), early)
+	if err != nil {
+		return nil, err
+	}
+	if s != nil && (!said || s.err != nil) {
+		s = nil
+	}
+	return d.greeted(ctx, conn, r, s)
 }
 
 // patience is how long the other attempts may take once the cloud has said that it
@@ -208,38 +264,96 @@ func (d *dialer) tls(ctx context.Context, r *round) connection {
 	case <-ctx.Done():
 		return connection{err: ctx.Err()}
 	}
-	conn, err := race(ctx, []net.Addr{nil}, nil, d.session.searching(), d.patience(), func(ctx context.Context, _ net.Addr) (*welcomed, error) {
-		conn, err := link.DialTLS(ctx, d.cfg.DialTCP, d.cfg.Address, d.cfg.TLS, link.EdgeLimits().KeepAlive)
-		if err != nil {
-			return nil, err
-		}
-		return d.greeted(ctx, conn, r.attempt())
+	k := race(ctx, nil, d.patience(), &schedule{
+		ways: d.ways(r.limit > tlsByDetour), addrs: d.known, gap: d.gap(), since: d.session.searching(),
+		dial: func(ctx context.Context, way Way, addr net.Addr) connection {
+			k := connection{rank: tlsByTable.by(way), way: way.Name, release: func() {}}
+			dial := way.DialTCP
+			switch {
+			case dial == nil:
+				k.err = fmt.Errorf("no TCP by %s", way.Name)
+				return k
+			case way.Name != "" && addr == nil:
+				k.err = fmt.Errorf("no address to reach by %s", way.Name)
+				return k
+			case way.Name != "": // names are resolved by the routing table's own way, which may be dead
+				dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+					return way.DialTCP(ctx, network, addr.String())
+				}
+			}
+			var conn link.Conn
+			conn, k.err = link.DialTLS(ctx, dial, d.cfg.Address, d.cfg.TLS, link.EdgeLimits().KeepAlive)
+			if k.err == nil {
+				k.welcomed, k.err = d.greeted(ctx, conn, r, nil)
+			}
+			return k
+		},
 	})
-	// What is at the TCP port may be something in between, or a cloud that has only
-	// enrolment there: that says nothing about QUIC.
-	no, later := refusal(err)
-	if c, ok := errors.AsType[*link.ConnError](err); ok && !c.Application && (!c.Remote || !c.Untrusted) {
-		no = false
-	}
-	return connection{welcomed: conn, release: func() {}, err: err, final: no && !later}
+	no, later := k.refusal()
+	k.final = no && !later
+	return k
 }
 
-// resolve finds the proxy's addresses. Those known from before do, when a name
-// can't be resolved without the network that is being looked for.
-func (d *dialer) resolve(ctx context.Context) ([]net.Addr, error) {
+// ways gives the routing table's own way and, if wanted, the detours.
+func (d *dialer) ways(detours bool) func() []Way {
+	return func() []Way {
+		ways := []Way{{PacketConn: d.cfg.PacketConn, DialTCP: d.cfg.DialTCP}}
+		if detours && d.cfg.Detours != nil {
+			ways = append(ways, d.cfg.Detours(d.known())...)
+		}
+		first := int(d.first.Load() % uint64(len(ways)))
+		return slices.Concat(ways[first:], ways[:first])
+	}
+}
+
+// gap is the advantage that each way has before the next: time for a handshake.
+func (d *dialer) gap() time.Duration {
+	rtt := d.session.lastRTT()
+	if rtt == 0 {
+		return detourDelay
+	}
+	return max(nextAddress, rtt*5/4)
+}
+
+// known gives the addresses that were found last; there is a nil one when there
+// are none.
+func (d *dialer) known() []net.Addr {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.addrs) > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, resolveTimeout)
-		defer cancel()
-	}
-	addrs, err := resolve(ctx, d.cfg.Address)
-	if err == nil {
-		d.addrs = addrs
-	}
 	if len(d.addrs) == 0 {
-		return nil, err
+		return []net.Addr{nil}
 	}
-	return d.addrs, nil
+	return d.addrs
+}
+
+// locate finds the proxy's addresses. Those known from before do meanwhile: a name
+// often can't be resolved without the network that is being looked for. The caller
+// calls wait at the end.
+func (d *dialer) locate(ctx context.Context) (wait func(), err error) {
+	if d.known()[0] == nil {
+		addrs, err := resolve(ctx, d.cfg.Address)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.addrs = addrs
+		return func() {}, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		addrs, err := resolve(ctx, d.cfg.Address)
+		if err != nil {
+			return
+		}
+		d.mu.Lock()
+		same := slices.EqualFunc(addrs, d.addrs, func(a, b net.Addr) bool { return a.String() == b.String() })
+		d.addrs = addrs
+		d.mu.Unlock()
+		if !same {
+			d.session.stir()
+		}
+	})
+	return func() {
+		cancel()
+		wg.Wait()
+	}, nil
 }

@@ -48,67 +48,98 @@ func resolve(ctx context.Context, address string) ([]net.Addr, error) {
 	return addrs, nil
 }
 
-type attempt struct {
-	conn *welcomed
-	err  error
+// schedule orders attempts. A turn takes one address by each way, and the next turn
+// the next address.
+type schedule struct {
+	ways  func() []Way // asked for each turn: devices come and go
+	addrs func() []net.Addr
+	gap   time.Duration // between the ways of a turn
+	quick bool          // begin with a turn for each address
+	since time.Time     // when the search began
+	dial  func(context.Context, Way, net.Addr) connection
+
+	turn int
+	left []Way // of the present turn
 }
 
-// race dials the addresses one after the other and again, each attempt beside
-// those that still wait, and gives the first connection. nudge begins the next
-// attempt at once; since is when the search began. An answer that says no ends it, to ask again is the caller's
-// decision; one that says that another attempt was taken ends it after patience.
-func race(ctx context.Context, addrs []net.Addr, nudge <-chan struct{}, since time.Time, patience time.Duration, dial func(context.Context, net.Addr) (*welcomed, error)) (*welcomed, error) {
+// next gives an attempt, and how long after its begin the next one begins.
+func (s *schedule) next(anew bool) (dial func(context.Context) connection, wait time.Duration) {
+	if anew || len(s.left) == 0 {
+		s.left = s.ways()
+		s.turn++
+	}
+	way := s.left[0]
+	s.left = s.left[1:]
+	addrs := s.addrs()
+	addr := addrs[(s.turn-1)%len(addrs)]
+	switch {
+	case len(s.left) > 0:
+		wait = s.gap
+	case s.quick && s.turn < len(addrs):
+		wait = nextAddress
+	default:
+		every := min(max(nextAttempt, time.Since(s.since)/60), lastAttempt)
+		wait = every*3/4 + rand.N(every/2)
+	}
+	return func(ctx context.Context) connection { return s.dial(ctx, way, addr) }, wait
+}
+
+// race begins attempt after attempt, each beside those that still wait, and gives
+// the first connection. nudge begins a new turn at once. An answer that says no ends
+// it, to ask again is the caller's decision; one that says that another attempt was
+// taken ends it after patience.
+func race(ctx context.Context, nudge <-chan struct{}, patience time.Duration, s *schedule) connection {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	results := make(chan attempt)
+	results := make(chan connection)
 	defer wg.Wait()
 	defer cancel()
 
 	start := time.NewTimer(0)
 	defer start.Stop()
-	var last error
+	var last connection
 	var enough <-chan time.Time
-	for i := 0; ; {
+	for anew := false; ; {
 		select {
 		case <-nudge:
+			anew = true
 			start.Reset(0)
 		case <-start.C:
-			addr := addrs[i%len(addrs)]
+			dial, wait := s.next(anew)
+			anew = false
 			wg.Go(func() {
-				conn, err := dial(ctx, addr)
+				k := dial(ctx)
 				select {
-				case results <- attempt{conn, err}:
+				case results <- k:
 				case <-ctx.Done():
-					if conn != nil {
-						conn.Close(wire.CodeNextCarrier, "another attempt was faster")
+					if k.err == nil {
+						k.Close(wire.CodeNextCarrier, "another attempt was faster")
 					}
 				}
 			})
-			i++
-			wait := nextAddress
-			if i >= len(addrs) {
-				every := min(max(nextAttempt, time.Since(since)/60), lastAttempt)
-				wait = every*3/4 + rand.N(every/2)
-			}
 			start.Reset(wait)
-		case r := <-results:
-			if r.err == nil {
-				return r.conn, nil
+		case k := <-results:
+			if k.err == nil {
+				return k
 			}
-			last = r.err
-			switch no, later := refusal(r.err); {
+			last = k
+			no, later := refusal(k.err)
+			if k.rank.detour() {
+				no, later = k.refusal()
+			}
+			switch {
 			case later && enough == nil:
 				enough = time.After(patience)
 			case no && !later:
-				return nil, r.err
+				return k
 			}
 		case <-enough:
-			return nil, last
+			return last
 		case <-ctx.Done():
-			if last != nil {
-				return nil, fmt.Errorf("%w; last attempt: %s", ctx.Err(), last.Error())
+			if last.err != nil {
+				return connection{err: fmt.Errorf("%w; last attempt: %s", ctx.Err(), last.err.Error())}
 			}
-			return nil, fmt.Errorf("no answer: %w", ctx.Err())
+			return connection{err: fmt.Errorf("no answer: %w", ctx.Err())}
 		}
 	}
 }

@@ -15,14 +15,9 @@ const (
 	// retryPause is the mean time between attempts to replace a carrier that failed
 	// at once.
 	retryPause = time.Second
-	// firstClimb and lastClimb are the waits between attempts to get back to QUIC. The
-	// first is short: TCP may have won by a lost packet.
-	firstClimb, lastClimb = 4 * time.Second, 2 * time.Minute
 	// maxPreview is how many bytes of streams go with Hello: they should fit into the
 	// first flight.
 	maxPreview = 8 << 10
-	// climbTimeout bounds one of them.
-	climbTimeout = 6 * time.Second
 )
 
 // replace looks for another carrier, if nobody does already; only an edge can.
@@ -69,7 +64,7 @@ func (s *Session) redial(ctx context.Context) {
 			s.end(&SessionError{Code: wire.CodeGoingAway, Text: "the proxy has gone"})
 			return
 		}
-		err := s.again(ctx, false)
+		err := s.again(ctx, anyRank)
 		if err == nil {
 			return
 		}
@@ -98,27 +93,8 @@ func (s *Session) expired() bool {
 	return !ok && time.Since(since) >= s.grace
 }
 
-// climb looks for a way back to QUIC while the session has a carrier over TCP.
-func (s *Session) climb(c *carrier) {
-	for wait := firstClimb; ; wait = min(2*wait, lastClimb) {
-		select {
-		case <-time.After(wait*3/4 + rand.N(wait/2)):
-		case <-c.gone:
-			return
-		}
-		ctx, cancel := context.WithTimeout(c.ctx, climbTimeout)
-		err := s.again(ctx, true)
-		cancel()
-		if err == nil {
-			s.keep()
-			return
-		}
-		s.log.Debug("no way back to QUIC", "err", err)
-	}
-}
-
-// again dials one carrier and moves the session over to it.
-func (s *Session) again(ctx context.Context, onlyQUIC bool) error {
+// again dials one carrier of a rank below limit and moves the session over to it.
+func (s *Session) again(ctx context.Context, limit rank) error {
 	wait := dialTimeout // then names are resolved again
 	if ok, since := s.Attached(); !ok {
 		wait = min(wait, s.grace-time.Since(since))
@@ -127,7 +103,7 @@ func (s *Session) again(ctx context.Context, onlyQUIC bool) error {
 	defer cancel()
 	hello := s.hello
 	hello.Session = s.id
-	c, g, err := s.dial(ctx, hello, onlyQUIC)
+	c, g, err := s.dial(ctx, hello, limit)
 	if err != nil {
 		return err
 	}
@@ -143,7 +119,7 @@ func (s *Session) again(ctx context.Context, onlyQUIC bool) error {
 		c.drop(wire.CodeGoingAway, "the session has ended")
 		return errSessionEnded
 	}
-	s.log.Info("session goes on", "link", c.conn.Kind(), "remote", c.conn.RemoteAddr().String(), "carrier", c.seq)
+	s.log.Info("session goes on", "link", c.conn.Kind(), "device", c.way, "remote", c.conn.RemoteAddr().String(), "carrier", c.seq)
 	return nil
 }
 

@@ -38,9 +38,10 @@ type Session struct {
 	grace   time.Duration
 	since   time.Time
 	log     *slog.Logger
-	dial    func(ctx context.Context, hello wire.Hello, onlyQUIC bool) (*carrier, *greeting, error) // the edge's
-	origin  origin                                                                                  // the cloud's
-	release func()                                                                                  // called last
+	dial    func(ctx context.Context, hello wire.Hello, limit rank) (*carrier, *greeting, error) // the edge's
+	probe   func(ctx context.Context, limit rank) error                                          // the edge's
+	origin  origin                                                                               // the cloud's
+	release func()                                                                               // called last
 
 	maxStreams, peerStreams int    // the peer may have open; this side may
 	maxWindow               uint64 // of one direction of a stream
@@ -62,6 +63,7 @@ type Session struct {
 	lastMoved  atomic.Int64 // nanoseconds after since
 	blocked    atomic.Int64 // Writes that wait
 	peerOpened atomic.Int64 // open, the peer's
+	ascending  atomic.Int64 // better carriers that are about to take over
 	counters
 
 	mu      sync.Mutex // guards the following fields; taken after a stream's
@@ -76,6 +78,7 @@ type Session struct {
 	ring    chan struct{}        // rung when news or replies came
 	dialing context.CancelFunc   // of the replacement under way; nil when there is none
 	nudge   chan struct{}        // makes a replacement try at once
+	trust   trust                // the edge's, in better carriers
 }
 
 // attachment is whether there is a carrier, and since when.
@@ -226,7 +229,16 @@ func (s *Session) Check() {
 	if c := s.current.Load(); c != nil {
 		_ = c.conn.Ping() // fails when the carrier has ended
 		s.wrote()
+		select {
+		case c.moved <- struct{}{}:
+		default:
+		}
 	}
+	s.stir()
+}
+
+// stir makes a search for a carrier try at once.
+func (s *Session) stir() {
 	select {
 	case s.nudge <- struct{}{}:
 	default:

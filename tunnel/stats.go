@@ -18,6 +18,9 @@ type Stats struct {
 	AttachedSince time.Time
 	// Link names the carrier: link.KindQUIC, link.KindTLS, or nothing.
 	Link string
+	// Device is what an edge's carrier is bound to; it is empty while the routing
+	// table chooses.
+	Device string
 	// LocalAddr and RemoteAddr are the newest carrier's; RemoteAddr changes as the
 	// peer moves.
 	LocalAddr, RemoteAddr net.Addr
@@ -83,6 +86,9 @@ func (s *Session) kind(k wire.Kind) *kindCounters {
 func (s *Session) Stats() Stats {
 	var live link.Stats
 	c := s.current.Load()
+	if c != nil {
+		s.locate(c)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := Stats{
@@ -96,7 +102,7 @@ func (s *Session) Stats() Stats {
 	}
 	if c != nil && !closed(c.gone) {
 		live = c.conn.Stats()
-		st.Link, st.RTT = c.conn.Kind(), live.RTT
+		st.Link, st.Device, st.RTT = c.conn.Kind(), c.way, live.RTT
 		st.LocalAddr, st.RemoteAddr = c.conn.LocalAddr(), c.conn.RemoteAddr()
 	}
 	sum := add(s.past, live)

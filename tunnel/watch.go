@@ -16,16 +16,12 @@ func (s *Session) watch(c *carrier) {
 	l := newLiveness(s.edge, time.Now(), c.conn.Stats().Received)
 	timer := time.NewTimer(idlePoll)
 	defer timer.Stop()
-	remote := c.conn.RemoteAddr().String()
 	doubt := false
 	for {
 		o := s.observe(c)
 		v := l.step(time.Now(), o)
 		c.asking.Store(l.asking)
-		if now := c.conn.RemoteAddr().String(); now != remote {
-			remote = now
-			s.migrations.Add(1)
-		}
+		s.locate(c)
 		if v.doubt != doubt {
 			if doubt = v.doubt; doubt {
 				s.log.Debug("no answer; looking for another carrier", "silent", v.silent, "rtt", o.rtt)
@@ -57,6 +53,17 @@ func (s *Session) watch(c *carrier) {
 	}
 }
 
+// locate counts the changes of an edge's address.
+func (s *Session) locate(c *carrier) {
+	if s.edge {
+		return
+	}
+	now, last := c.conn.RemoteAddr(), c.peer.Load()
+	if now != *last && c.peer.CompareAndSwap(last, &now) {
+		s.migrations.Add(1)
+	}
+}
+
 func (s *Session) observe(c *carrier) observation {
 	stats := c.conn.Stats()
 	return observation{
@@ -84,8 +91,10 @@ func (s *Session) ended(c *carrier) {
 	s.lost(c, "the carrier ended")
 }
 
-// lost gives a carrier up; an edge looks for another.
+// lost gives a carrier up; an edge looks for another, unless it has one: that the
+// cloud uses the next one can be heard here before it is heard there.
 func (s *Session) lost(c *carrier, text string) {
-	s.detach(c, wire.CodeNextCarrier, text)
-	s.replace()
+	if s.detach(c, wire.CodeNextCarrier, text) && s.ascending.Load() == 0 {
+		s.replace()
+	}
 }

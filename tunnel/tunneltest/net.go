@@ -69,7 +69,7 @@ func New(tb testing.TB, opt Options) *Net {
 	})
 	n.router.up = make(chan struct{})
 	close(n.router.up)
-	n.router.bad = make(map[string]bool)
+	n.router.bad, n.router.shifts = make(map[string]bool), make(map[string]*shift)
 	n.router.random = rand.New(rand.NewPCG(opt.Seed, 1))
 	n.router.loss, n.router.burst = opt.Loss, opt.Burst
 	n.cfg = tunnel.ListenConfig{
@@ -200,14 +200,8 @@ func (n *Net) dialTCP(ctx context.Context, network, addr string) (net.Conn, erro
 	return l.dial(ctx, network, addr)
 }
 
-// PacketConn opens an edge's socket.
-func (n *Net) PacketConn() (net.PacketConn, error) {
-	n.mu.Lock()
-	n.edges++
-	port := 10000 + n.edges
-	n.mu.Unlock()
-	return n.endpoint(&net.UDPAddr{IP: net.IPv4(10, 0, 0, 2).To4(), Port: port}), nil
-}
+// PacketConn opens an edge's socket, as the routing table says: on Uplink 0.
+func (n *Net) PacketConn() (net.PacketConn, error) { return n.Uplink(0).packetConn() }
 
 // Dial makes a session of an edge. The session is closed at the end of the test.
 func (n *Net) Dial(ctx context.Context, node string, seq uint64) (*tunnel.Session, error) {
@@ -274,7 +268,8 @@ type router struct {
 	bad    map[string]bool // by destination: in a burst
 	outage bool
 	noUDP  bool
-	up     chan struct{} // closed while there is no outage
+	shifts map[string]*shift // by the edges' addresses
+	up     chan struct{}     // closed while there is no outage
 }
 
 // waitUp waits for the end of an outage; false means that stop came first.
@@ -292,15 +287,20 @@ func (r *router) waitUp(stop <-chan struct{}) bool {
 
 // SendPacket implements simnet.Router.
 func (r *router) SendPacket(p simnet.Packet) error {
-	if !r.lost(p.To.String()) {
+	if r.pass(&p) {
 		_ = r.PerfectRouter.SendPacket(p) // fails for an address that is gone, where a network says nothing
 	}
 	return nil
 }
 
-func (r *router) lost(to string) bool {
+// pass translates the packet's addresses, or loses it.
+func (r *router) pass(p *simnet.Packet) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.translate(p) && !r.lostLocked(p.To.String())
+}
+
+func (r *router) lostLocked(to string) bool {
 	if r.outage || r.noUDP || r.loss == 0 {
 		return r.outage || r.noUDP
 	}
