@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settle is how long after the first message a change counts: a new address
-// comes as several messages, and is of use with its route only.
+// settle is how long more messages are collected after one was told: a new address
+// comes as several, and is of use with its route only.
 const settle = 100 * time.Millisecond
 
-// WatchNetwork calls changed after the machine's links, addresses or routes have
-// changed, as the kernel tells over netlink, until ctx ends.
+// WatchNetwork calls changed when the machine's links, addresses or routes have
+// changed, as the kernel tells over netlink, until ctx ends: at the first message,
+// and once more when others have followed.
 func WatchNetwork(ctx context.Context, changed func()) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
 	if err != nil {
@@ -34,15 +35,22 @@ func WatchNetwork(ctx context.Context, changed func()) error {
 	defer wg.Wait()
 	defer func() { _ = f.Close() }() // ends the reader
 	var settled <-chan time.Time
+	more := false
 	for {
 		select {
 		case <-messages:
-			if settled == nil {
-				settled = time.After(settle)
+			if more = settled != nil; more {
+				continue
 			}
+			changed()
+			settled = time.After(settle)
 		case <-settled:
 			settled = nil
-			changed()
+			if more {
+				more = false
+				changed()
+				settled = time.After(settle)
+			}
 		case err := <-failed:
 			return fmt.Errorf("watch network: %w", err)
 		case <-ctx.Done():
