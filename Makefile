@@ -101,6 +101,7 @@ unit: ## Run the tests with the race detector, in random order
 .PHONY: e2e
 e2e: build devcluster ## Run the end-to-end tests against a real control plane and containerd (as root)
 	@$(STEP) e2e env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -timeout 30m ./tests/e2e/...
+	@$(STEP) uplinks env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -timeout 10m ./tests/uplinks/...
 
 .PHONY: chaos
 chaos: build ## Break the link at random for CHAOSTIME (15m) under streams of all sorts (as root; SEED=N replays)
