@@ -19,6 +19,7 @@ STEP    := .ci/step
 FUZZTIME   ?= 30s
 CHAOSTIME  ?= 15m
 SEED       ?=
+SEEDS      ?= 2000
 LINK       ?=
 BENCHFLAGS ?=
 
@@ -65,7 +66,7 @@ test: ## Everything a change must pass: setup, check, e2e, two minutes of chaos
 	@$(MAKE) --no-print-directory chaos CHAOSTIME=2m
 
 .PHONY: check
-check: tidy format arch lint unit ## All that needs no cluster: tidy, format, arch, lint, unit
+check: tidy format arch lint unit model ## All that needs no cluster: tidy, format, arch, lint, unit, model
 
 .PHONY: setup
 setup: ## Install the Debian packages that demo and e2e need, if missing (as root)
@@ -97,6 +98,10 @@ arch: ## Check who imports what, package docs and file lengths
 unit: ## Run the tests with the race detector, in random order
 	@$(STEP) $(QUIET) unit env CGO_ENABLED=1 go test -race -shuffle=on ./...
 	@$(STEP) $(QUIET) unit-cluster env CGO_ENABLED=1 go -C tests/cluster test -race -shuffle=on ./controlplane/...
+
+.PHONY: model
+model: ## Play SEEDS (2000) random schedules of faults in virtual time against the tunnel
+	@$(STEP) $(QUIET) model go test $(PRODUCT) -count=1 -timeout 60m -run '^TestModel$$' ./tunnel -seeds $(SEEDS)
 
 .PHONY: e2e
 e2e: build devcluster ## Run the end-to-end tests against a real control plane and containerd (as root)

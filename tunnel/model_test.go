@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	modelSeeds = flag.Int("seeds", 300, "schedules that TestModel plays")
+	modelSeeds = flag.Int("seeds", 100, "schedules that TestModel plays")
 	modelSeed  = flag.Uint64("seed", 0, "the one schedule that TestModel plays")
 )
 
