@@ -29,9 +29,9 @@ func twoUplinks(t *testing.T, n *tunneltest.Net) (cloud, edge *tunnel.Session) {
 	return cloud, edge
 }
 
-// pulse says something every 20 ms and gives the longest wait for an answer since it
+// pulse says something again and again and gives the longest wait for an answer since it
 // was last asked.
-func pulse(t *testing.T, cloud, edge *tunnel.Session) (longest func() time.Duration) {
+func pulse(t *testing.T, cloud, edge *tunnel.Session, pause time.Duration) (longest func() time.Duration) {
 	t.Helper()
 	say := shell(t, cloud, edge)
 	ask, stop := make(chan chan time.Duration), make(chan struct{})
@@ -53,7 +53,7 @@ func pulse(t *testing.T, cloud, edge *tunnel.Session) (longest func() time.Durat
 			case answer := <-ask:
 				answer <- most
 				most = 0
-			case <-time.After(20 * time.Millisecond):
+			case <-time.After(pause):
 			case <-stop:
 				return
 			}
@@ -86,7 +86,7 @@ func TestUplinkDies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
 		cloud, edge := twoUplinks(t, n)
-		longest := pulse(t, cloud, edge)
+		longest := pulse(t, cloud, edge, 20*time.Millisecond)
 		tunneltest.Pass(10 * time.Second)
 		n.Uplink(0).Outage(true)
 		tunneltest.Pass(5 * time.Second)
@@ -120,7 +120,7 @@ func TestUplinkIsDeaf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
 		cloud, edge := twoUplinks(t, n)
-		longest := pulse(t, cloud, edge)
+		longest := pulse(t, cloud, edge, 20*time.Millisecond)
 		tunneltest.Pass(10 * time.Second)
 		longest()
 		n.Uplink(0).Deaf(true)
@@ -148,7 +148,7 @@ func TestOutageOfAllUplinks(t *testing.T) {
 		const rtt = 600 * time.Millisecond
 		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
 		cloud, edge := twoUplinks(t, n)
-		longest := pulse(t, cloud, edge)
+		longest := pulse(t, cloud, edge, 20*time.Millisecond)
 		for range 5 {
 			tunneltest.Pass(11 * time.Minute)
 			n.Uplink(0).Move(false) // as a NAT that was started again
@@ -180,7 +180,7 @@ func TestUplinkFlaps(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
 				cloud, edge := twoUplinks(t, n)
-				longest := pulse(t, cloud, edge)
+				longest := pulse(t, cloud, edge, 500*time.Millisecond)
 				for begin := time.Now(); time.Since(begin) < time.Hour; {
 					n.Uplink(0).Outage(true)
 					edge.Check() // as when its device goes down, too
@@ -217,7 +217,7 @@ func TestAddressChanges(t *testing.T) {
 				n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
 				cloud, edge := n.Pair("edge-1")
 				n.Uplink(0).Outage(false)
-				longest := pulse(t, cloud, edge)
+				longest := pulse(t, cloud, edge, 20*time.Millisecond)
 				tunneltest.Pass(10 * time.Second)
 				longest()
 				for i := range uint64(5) {
