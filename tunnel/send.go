@@ -13,6 +13,7 @@ const (
 // sender is the sending direction of a stream. The stream's mutex guards it.
 type sender struct {
 	buf  []byte // from base on: not acknowledged, or not sent
+	all  []byte // the array of which buf is a part, empty
 	base uint64 // offset of buf[0]
 	next uint64 // what the present carrier sends next
 	top  uint64 // what was sent by any carrier
@@ -39,9 +40,20 @@ func (d *sender) space() int {
 // full reports that more room would let a write go on.
 func (d *sender) full() bool { return len(d.buf) >= d.room }
 
+// write adds to buf. What was acknowledged leaves room in front of it, which is used
+// again as soon as that is half as much as what stays and must be moved.
 func (d *sender) write(p []byte) {
+	if need := len(d.buf) + len(p); need > cap(d.buf) {
+		if need > cap(d.all)/3*2 {
+			d.all = make([]byte, 0, need+need/2)
+		}
+		d.buf = d.all[:copy(d.all[:len(d.buf)], d.buf)]
+	}
 	d.buf = append(d.buf, p...)
 }
+
+// drop forgets all bytes.
+func (d *sender) drop() { d.buf, d.all = nil, nil }
 
 // chunk gives what to send next, if there is anything; the bytes are valid until
 // the mutex is released.
@@ -84,7 +96,7 @@ func (d *sender) acked(received, limit uint64) bool {
 		d.base = received
 		d.next = max(d.next, received)
 		if len(d.buf) == 0 {
-			d.buf = nil
+			d.drop()
 		}
 	}
 	return true
@@ -102,7 +114,7 @@ func (d *sender) end(err error) {
 	if d.err == nil {
 		d.err = err
 	}
-	d.buf = nil
+	d.drop()
 	d.next = d.base
 }
 

@@ -242,7 +242,8 @@ func (st *Stream) abortLocked(code wire.Code) {
 		return
 	}
 	d.aborted, d.code = true, code
-	d.buf, d.next = nil, d.base
+	d.drop()
+	d.next = d.base
 	if st.lane != nil && st.carrier != nil {
 		st.lane.Cancel(code)
 	}
