@@ -108,11 +108,11 @@ func (s *Session) use(c *carrier, at *wire.Resume) bool {
 	s.mu.Unlock()
 	c.wg.Go(func() { s.talk(c) })
 	c.wg.Go(func() { s.listen(c) })
-	c.wg.Go(func() { s.watch(c) })
 	if s.edge {
 		s.settle(c)
 	}
 	go func() {
+		s.watch(c) // it returns when the carrier has been given up
 		c.wg.Wait()
 		c.release()
 		s.wg.Done()
@@ -209,12 +209,23 @@ func (s *Session) talk(c *carrier) {
 				continue
 			}
 		}
-		for _, st := range finished {
-			s.forget(st)
-		}
+		s.finish(c, finished)
 		if cap(buf) > 4<<10 {
 			buf = nil
 		}
+	}
+}
+
+// finish forgets the streams of which the last was said on c. If c was given up since
+// then it may not have been heard, and the next carrier says it again.
+func (s *Session) finish(c *carrier, finished []*Stream) {
+	s.talking.Lock()
+	defer s.talking.Unlock()
+	if closed(c.gone) {
+		return
+	}
+	for _, st := range finished {
+		s.forget(st)
 	}
 }
 
