@@ -243,3 +243,36 @@ func TestResumeTakesOneRoundTrip(t *testing.T) {
 		}
 	})
 }
+
+// Whichever packet of a resume is lost, both ends of the terminal go on.
+func TestAnyPacketOfAResumeIsLost(t *testing.T) {
+	for nth := range 60 {
+		synctest.Test(t, func(t *testing.T) {
+			n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+			cloud, edge := n.Pair("edge-1")
+			down, up := shell(t, cloud, edge), shell(t, edge, cloud)
+			for _, say := range []func() string{down, up} {
+				if fault := say(); fault != "" {
+					t.Fatal(fault)
+				}
+			}
+			n.Outage(true)
+			edge.Check()
+			detached(edge)
+			n.LoseOne(nth + 1)
+			n.Outage(false)
+			start := time.Now()
+			for _, say := range []func() string{down, up} {
+				if fault := say(); fault != "" {
+					t.Fatalf("packet %d: %s", nth+1, fault)
+				}
+			}
+			if got := time.Since(start); got > 5*time.Second {
+				t.Errorf("packet %d: it took %v", nth+1, got)
+			}
+			if got := edge.Stats(); got.Resumes == 0 || edge.Err() != nil {
+				t.Errorf("packet %d: %d resumes, %v", nth+1, got.Resumes, edge.Err())
+			}
+		})
+	}
+}

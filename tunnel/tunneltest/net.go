@@ -173,6 +173,13 @@ func (n *Net) BlockUDP(on bool) {
 	n.router.noUDP = on
 }
 
+// LoseOne loses one packet, the nth from now on, whichever way it goes.
+func (n *Net) LoseOne(nth int) {
+	n.router.mu.Lock()
+	defer n.router.mu.Unlock()
+	n.router.until = nth
+}
+
 // Config is what an edge dials with; the test may change it before tunnel.Dial.
 // Each session gets its own socket.
 func (n *Net) Config(node string, seq uint64) tunnel.DialConfig {
@@ -268,6 +275,7 @@ type router struct {
 	bad    map[string]bool // by destination: in a burst
 	outage bool
 	noUDP  bool
+	until  int               // packets until one is lost, that one included; zero means never
 	shifts map[string]*shift // by the edges' addresses
 	up     chan struct{}     // closed while there is no outage
 }
@@ -301,6 +309,11 @@ func (r *router) pass(p *simnet.Packet) bool {
 }
 
 func (r *router) lostLocked(to string) bool {
+	if r.until > 0 && !r.outage {
+		if r.until--; r.until == 0 {
+			return true
+		}
+	}
 	if r.outage || r.noUDP || r.loss == 0 {
 		return r.outage || r.noUDP
 	}
