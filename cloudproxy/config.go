@@ -34,6 +34,8 @@ type Config struct {
 	// Drain is how long what runs may run on when the Server is to stop; zero means
 	// not at all.
 	Drain time.Duration
+	// Bounds are what edges can make the Server hold.
+	Bounds Bounds
 	// EdgeMetrics adds series for each edge to the metrics.
 	EdgeMetrics bool
 	// Version is this build's.
@@ -93,6 +95,9 @@ func (c *Config) fill() (addresses, error) {
 		return a, &ConfigError{"node-address", fmt.Sprintf("%q is not an IP address, or one with a port", c.NodeAddress)}
 	}
 	if _, err := portOf("admin-listen", c.AdminListen); err != nil {
+		return a, err
+	}
+	if err := c.Bounds.check(); err != nil {
 		return a, err
 	}
 	if c.Drain < 0 {

@@ -194,7 +194,13 @@ func (s *Server) listenSessions(ctx context.Context, socks *listeners) (*tunnel.
 	if err != nil {
 		return nil, err
 	}
-	return tunnel.Listen(ctx, tunnel.ListenConfig{
+	bounds := s.cfg.Bounds
+	sessions, err := tunnel.Listen(ctx, tunnel.ListenConfig{
+		MaxPending:        bounds.Handshakes,
+		MaxStreams:        bounds.Streams,
+		MaxWindow:         bounds.StreamMemory,
+		MaxMemory:         bounds.EdgeMemory,
+		MaxTotalMemory:    bounds.Memory,
 		PacketConn:        socks.edges,
 		Listener:          socks.split.with,
 		TLS:               conf,
@@ -204,6 +210,13 @@ func (s *Server) listenSessions(ctx context.Context, socks *listeners) (*tunnel.
 		Refuse:            s.refuse,
 		Log:               s.log,
 	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.metrics.Register(newBoundsMetrics(sessions.Stats)); err != nil {
+		return nil, errors.Join(fmt.Errorf("register the tunnel's bounds: %w", err), sessions.Close())
+	}
+	return sessions, nil
 }
 
 // refuse turns revoked edges away, here and not in TLS, so that they learn why.

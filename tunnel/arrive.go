@@ -131,8 +131,8 @@ func (l *Listener) begin(ctx context.Context, in *arrival) error {
 	s := &Session{
 		peer: in.peer, cert: in.cert, hello: *in.hello, grace: l.cfg.Grace,
 		log:        l.cfg.Log.With("edge", in.peer.Node),
-		maxStreams: l.cfg.MaxStreams, peerStreams: int(min(in.hello.MaxStreams, 1<<16)), maxWindow: cloudWindow,
-		memory: &memory{max: l.cfg.MaxMemory, parent: l.memory}, frames: l.frames,
+		maxStreams: l.cfg.MaxStreams, peerStreams: int(min(in.hello.MaxStreams, 1<<16)), maxWindow: uint64(l.cfg.MaxWindow),
+		memory: &memory{max: l.cfg.MaxMemory, parent: l.memory}, frames: l.frames, refused: &l.refused,
 	}
 	_, _ = rand.Read(s.id[:]) // never fails
 	s.init(ctx)

@@ -21,8 +21,10 @@ const (
 	helloTimeout = 10 * time.Second
 	// readySessions bounds the sessions that nobody has accepted yet.
 	readySessions = 64
+	// defaultPending bounds handshakes and Hellos in flight, of QUIC and of TCP each.
+	defaultPending = 256
 	// totalMemory bounds what the streams of all edges may hold.
-	totalMemory = 1 << 30
+	totalMemory = 4 << 30
 )
 
 // ListenConfig is what Listen needs.
@@ -51,8 +53,11 @@ type ListenConfig struct {
 	MaxPending int
 	// MaxStreams is how many streams an edge may have open at once; zero means 256.
 	MaxStreams int
+	// MaxWindow is how many bytes one direction of a stream may hold; zero means 1 MiB,
+	// and less than 32 KiB is not possible.
+	MaxWindow int64
 	// MaxMemory is how many bytes the streams of one edge may hold, MaxTotalMemory
-	// those of all edges; zero means 32 MiB and 1 GiB.
+	// those of all edges; zero means 32 MiB and 4 GiB.
 	MaxMemory, MaxTotalMemory int64
 	// Grace is how long a session lives on without a carrier; zero means 10 min.
 	Grace time.Duration
@@ -71,6 +76,13 @@ func (c *ListenConfig) fill() error {
 	if c.MaxStreams == 0 {
 		c.MaxStreams = defaultStreams
 	}
+	if c.MaxPending == 0 {
+		c.MaxPending = defaultPending
+	}
+	if c.MaxWindow == 0 {
+		c.MaxWindow = cloudWindow
+	}
+	c.MaxWindow = max(c.MaxWindow, baseWindow)
 	if c.MaxMemory == 0 {
 		c.MaxMemory = edgeMemory
 	}
@@ -97,6 +109,7 @@ type Listener struct {
 	wg        sync.WaitGroup
 	memory    *memory // of all sessions
 	frames    *frames
+	refused   refused
 
 	mu       sync.Mutex // guards the following fields
 	closed   bool

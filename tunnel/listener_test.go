@@ -246,6 +246,9 @@ func TestPendingBound(t *testing.T) {
 		}
 		_, err := tunnel.Dial(t.Context(), n.Config("edge-1", 1))
 		wantSessionError(t, err, wire.CodeTooMany, true)
+		if got := n.Listener().Stats(); got.Pending != 4 || got.MaxPending != 4 || got.RefusedPending == 0 {
+			t.Errorf("%+v", got)
+		}
 		tunneltest.Pass(11 * time.Second) // their Hello is overdue
 		n.Pair("edge-1")
 		// A session that is accepted is not pending.

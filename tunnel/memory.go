@@ -19,6 +19,9 @@ type memory struct {
 	parent *memory
 }
 
+// refused counts the streams that were refused because of a bound.
+type refused struct{ streams, memory atomic.Uint64 }
+
 // take takes n bytes, all or none.
 func (m *memory) take(n int64) bool {
 	if m == nil {

@@ -47,6 +47,7 @@ type Session struct {
 	maxWindow               uint64 // of one direction of a stream
 	memory                  *memory
 	frames                  *frames
+	refused                 *refused
 
 	ctx      context.Context //nolint:containedctx // the session's life: it ends with it
 	cancel   context.CancelFunc
@@ -106,6 +107,9 @@ func (s *Session) init(ctx context.Context) {
 	if s.frames == nil {
 		s.frames = &frames{}
 	}
+	if s.refused == nil {
+		s.refused = &refused{}
+	}
 	s.wg.Add(1) // end takes it back
 }
 
@@ -119,6 +123,7 @@ func (s *Session) Open(ctx context.Context, kind wire.Kind) (*Stream, error) {
 		return nil, err
 	}
 	if !s.memory.take(streamBytes) {
+		s.refused.memory.Add(1)
 		return nil, ErrNoMemory
 	}
 	st := s.newStream(kind, false)
@@ -136,6 +141,7 @@ func (s *Session) Open(ctx context.Context, kind wire.Kind) (*Stream, error) {
 		err = ErrGoingAway
 	}
 	if err == nil && s.streams.own >= s.peerStreams {
+		s.refused.streams.Add(1)
 		err = ErrTooManyStreams
 	}
 	if err == nil {

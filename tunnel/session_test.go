@@ -206,7 +206,8 @@ func TestSlowReaderStopsOnlyItsStream(t *testing.T) {
 
 func TestOpenPastTheBoundFailsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cloud, edge := tunneltest.New(t, tunneltest.Options{RTT: rtt}).Pair("edge-1")
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		cloud, edge := n.Pair("edge-1")
 		go func() { // somebody must take them, or the accept queue refuses them first
 			for {
 				if _, err := edge.Accept(t.Context()); err != nil {
@@ -227,6 +228,9 @@ func TestOpenPastTheBoundFailsAtOnce(t *testing.T) {
 		}
 		if len(streams) != 256 {
 			t.Errorf("%d streams before ErrTooManyStreams, want 256", len(streams))
+		}
+		if got := n.Listener().Stats(); got.RefusedStreams != 1 || got.Memory < 256*64<<10 {
+			t.Errorf("%+v", got)
 		}
 		if got := cloud.Stats().Streams; got != 256 {
 			t.Errorf("stats say %d streams", got)
@@ -353,5 +357,44 @@ func TestStreamsGetOnWithoutMemory(t *testing.T) {
 			t.Errorf("read %d bytes", len(got))
 		}
 		st.Close()
+	})
+}
+
+// Streams beyond the memory are refused at once, on the side that opens them and on
+// the other; closing some makes room.
+func TestOpenPastTheMemoryFailsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt, Listen: func(c *tunnel.ListenConfig) { c.MaxTotalMemory = 10 * 64 << 10 }})
+		cloud, edge := n.Pair("edge-1")
+		var mine []*tunnel.Stream
+		for {
+			st, err := cloud.Open(t.Context(), wire.KindExec)
+			if errors.Is(err, tunnel.ErrNoMemory) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			mine = append(mine, st)
+		}
+		if len(mine) < 5 || len(mine) > 10 {
+			t.Errorf("%d streams before ErrNoMemory", len(mine))
+		}
+		st, err := edge.Open(t.Context(), wire.KindReport)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = st.Read(make([]byte, 1))
+		wantStreamError(t, err, wire.CodeTooMany, true)
+		if got := n.Listener().Stats(); got.RefusedMemory != 2 {
+			t.Errorf("%+v", got)
+		}
+		for _, st := range mine {
+			st.Reset(wire.CodeCanceled)
+		}
+		tunneltest.Pass(time.Second)
+		if _, err := cloud.Open(t.Context(), wire.KindExec); err != nil {
+			t.Errorf("with room again: %v", err)
+		}
 	})
 }

@@ -46,6 +46,34 @@ type Stats struct {
 	ByKind map[wire.Kind]KindStats
 }
 
+// ListenerStats are what the bounds of a Listener hold back, at one moment.
+type ListenerStats struct {
+	// Pending are the handshakes and Hellos in flight, of MaxPending by QUIC and as
+	// many by TCP; RefusedPending were more than that.
+	Pending, MaxPending int
+	RefusedPending      uint64
+	// Memory is what the streams of all edges may hold now, of MaxMemory.
+	Memory, MaxMemory int64
+	// RefusedStreams and RefusedMemory are streams of either side beyond the bound on
+	// their number, or on memory.
+	RefusedStreams, RefusedMemory uint64
+}
+
+// Stats reads what the listener's bounds hold back.
+func (l *Listener) Stats() ListenerStats {
+	st := ListenerStats{
+		MaxPending: l.cfg.MaxPending, Memory: l.memory.used.Load(), MaxMemory: l.memory.max,
+		RefusedStreams: l.refused.streams.Load(), RefusedMemory: l.refused.memory.Load(),
+	}
+	st.Pending, st.RefusedPending = l.transport.Pending()
+	if l.tcp != nil {
+		now, refused := l.tcp.Pending()
+		st.Pending += now
+		st.RefusedPending += refused
+	}
+	return st
+}
+
 // KindStats are what the streams of one kind did: how many were opened, and the
 // bytes that were written to them and came by them.
 type KindStats struct {

@@ -73,8 +73,12 @@ func serve(ctx context.Context, opts *options, client kubernetes.Interface, log 
 		AdminListen:   opts.AdminListen,
 		Drain:         opts.Drain.Duration,
 		EdgeMetrics:   opts.EdgeMetrics,
-		Version:       version,
-		Log:           log,
+		Bounds: cloudproxy.Bounds{
+			Handshakes: opts.MaxHandshakes, Streams: opts.MaxStreams, StreamMemory: opts.MaxStreamMemory.Value(),
+			EdgeMemory: opts.MaxEdgeMemory.Value(), Memory: opts.MaxMemory.Value(),
+		},
+		Version: version,
+		Log:     log,
 	})
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -26,8 +27,15 @@ type options struct {
 	AdminListen        string          `json:"adminListen,omitempty"`
 	Drain              metav1.Duration `json:"drain"`
 	EdgeMetrics        bool            `json:"edgeMetrics,omitempty"`
-	LogLevel           string          `json:"logLevel,omitempty"`
-	LogFormat          string          `json:"logFormat,omitempty"`
+
+	MaxHandshakes   int                    `json:"maxHandshakes,omitempty"`
+	MaxStreams      int                    `json:"maxStreams,omitempty"`
+	MaxStreamMemory resource.QuantityValue `json:"maxStreamMemory"`
+	MaxEdgeMemory   resource.QuantityValue `json:"maxEdgeMemory"`
+	MaxMemory       resource.QuantityValue `json:"maxMemory"`
+
+	LogLevel  string `json:"logLevel,omitempty"`
+	LogFormat string `json:"logFormat,omitempty"`
 }
 
 func defaultOptions() options {
@@ -37,9 +45,19 @@ func defaultOptions() options {
 		KubeletListen: ":10250",
 		AdminListen:   "127.0.0.1:7480",
 		Drain:         metav1.Duration{Duration: 25 * time.Second},
+		MaxHandshakes: 256,
+		MaxStreams:    256,
 		LogLevel:      "info",
 		LogFormat:     "text",
+
+		MaxStreamMemory: quantity("1Mi"),
+		MaxEdgeMemory:   quantity("32Mi"),
+		MaxMemory:       quantity("4Gi"),
 	}
+}
+
+func quantity(s string) resource.QuantityValue {
+	return resource.QuantityValue{Quantity: resource.MustParse(s)}
 }
 
 // addFlags binds the options to flags, each with the field's present value as its default.
@@ -53,6 +71,11 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.AdminListen, "admin-listen", o.AdminListen, "address for /healthz, /readyz, /metrics and /edges")
 	f.DurationVar(&o.Drain.Duration, "drain", o.Drain.Duration, "how long logs and commands may run on after SIGTERM, while edges go elsewhere; shorter than the Pod's terminationGracePeriodSeconds")
 	f.BoolVar(&o.EdgeMetrics, "edge-metrics", o.EdgeMetrics, "add series for each edge to /metrics")
+	f.IntVar(&o.MaxHandshakes, "max-handshakes", o.MaxHandshakes, "handshakes in flight, by UDP and by TCP each; more are refused")
+	f.IntVar(&o.MaxStreams, "max-streams", o.MaxStreams, "streams that an edge may have open at once")
+	f.Var(&o.MaxStreamMemory, "max-stream-memory", "most bytes that one direction of a stream may hold")
+	f.Var(&o.MaxEdgeMemory, "max-edge-memory", "most bytes that all streams of an edge may hold; more streams are refused")
+	f.Var(&o.MaxMemory, "max-memory", "most bytes that the streams of all edges may hold; more streams are refused")
 	f.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error")
 	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json")
 }

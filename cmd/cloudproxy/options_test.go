@@ -13,13 +13,13 @@ import (
 
 func TestFlagsWinOverFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "c.yaml")
-	if err := os.WriteFile(file, []byte("listen: :1\nadminListen: :2\nadvertiseAddresses: [x, y]\ndrain: 5s\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("listen: :1\nadminListen: :2\nadvertiseAddresses: [x, y]\ndrain: 5s\nmaxMemory: 2Gi\nmaxStreams: 9\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	o := defaultOptions()
 	f := pflag.NewFlagSet("t", pflag.ContinueOnError)
 	o.addFlags(f)
-	if err := f.Parse([]string{"--listen", ":9", "--advertise-address", "a,[2001:db8::1]:7443"}); err != nil {
+	if err := f.Parse([]string{"--listen", ":9", "--max-streams", "8", "--max-edge-memory", "16Mi", "--advertise-address", "a,[2001:db8::1]:7443"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := o.loadFile(file, f); err != nil {
@@ -28,6 +28,7 @@ func TestFlagsWinOverFile(t *testing.T) {
 	want := defaultOptions()
 	want.Listen, want.AdminListen, want.AdvertiseAddresses = ":9", ":2", []string{"a", "[2001:db8::1]:7443"}
 	want.Drain.Duration = 5 * time.Second
+	want.MaxMemory, want.MaxEdgeMemory, want.MaxStreams = quantity("2Gi"), quantity("16Mi"), 8
 	if d := cmp.Diff(want, o); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}

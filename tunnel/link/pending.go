@@ -16,6 +16,8 @@ type pending struct {
 	max int
 	mu  sync.Mutex // guards the following fields
 	n   int
+	// refused counts those for whom there was no place.
+	refused uint64
 }
 
 var errPending = errors.New("too many handshakes in flight")
@@ -41,10 +43,18 @@ func (p *pending) take() *ticket {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.n >= p.max {
+		p.refused++
 		return nil
 	}
 	p.n++
 	return &ticket{p: p}
+}
+
+// counts gives how many are pending, and how many were refused so far.
+func (p *pending) counts() (now int, refused uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.n, p.refused
 }
 
 // admit is called with the first packet of a connection; an error refuses it.

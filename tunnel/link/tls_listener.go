@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/skerry-io/skerry/tunnel/wire"
@@ -28,7 +27,6 @@ type TLSListener struct {
 	ln      net.Listener
 	conf    *tls.Config
 	pending pending
-	refused atomic.Uint64
 	ready   chan *tlsConn // has room for all that are pending
 	closing chan struct{} // closed by Close
 	stopped chan struct{} // closed when nothing is accepted any more
@@ -71,8 +69,9 @@ func (l *TLSListener) Accept(ctx context.Context) (Conn, error) { //nolint:iretu
 // Addr is the socket's address.
 func (l *TLSListener) Addr() net.Addr { return l.ln.Addr() }
 
-// Refused counts the connections that were closed for want of a place.
-func (l *TLSListener) Refused() uint64 { return l.refused.Load() }
+// Pending is how many connections are there whose peer is not known yet, and how
+// many more were closed so far for want of a place.
+func (l *TLSListener) Pending() (now int, refused uint64) { return l.pending.counts() }
 
 // Close refuses new connections; those accepted live on.
 func (l *TLSListener) Close() error {
@@ -128,7 +127,6 @@ func (l *TLSListener) run() {
 func (l *TLSListener) admit(tcp net.Conn) {
 	t := l.pending.take()
 	if t == nil {
-		l.refused.Add(1)
 		_ = tcp.Close()
 		return
 	}

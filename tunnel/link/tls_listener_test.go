@@ -31,10 +31,10 @@ func TestTLSListenerBoundsStrangers(t *testing.T) {
 		}
 		refused := func() {
 			t.Helper()
-			before := l.Refused()
+			_, before := l.Pending()
 			_, err := dial()
 			ended(t, err, wire.CodeOffline, false)
-			if got := l.Refused(); got != before+1 {
+			if _, got := l.Pending(); got != before+1 {
 				t.Errorf("%d refused, want %d", got, before+1)
 			}
 		}

@@ -109,6 +109,10 @@ func (t *Transport) Listen(conf *tls.Config, l Limits) (*Listener, error) {
 	return &Listener{q: q}, nil
 }
 
+// Pending is how many connections are there whose peer is not known yet, and how
+// many more were refused so far.
+func (t *Transport) Pending() (now int, refused uint64) { return t.pending.counts() }
+
 // Close closes the socket. Connections that are still open end without a word
 // to their peers.
 func (t *Transport) Close() error {
