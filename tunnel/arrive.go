@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -27,7 +26,7 @@ func (l *Listener) admit(ctx context.Context, conn link.Conn) {
 		err = &SessionError{Code: wire.CodeProtocol, Text: "no hello in time"}
 	}
 	if err == nil {
-		if in.hello.Session != ([16]byte{}) {
+		if in.resume != nil {
 			err = l.resume(in)
 		} else {
 			err = l.begin(hctx, in)
@@ -94,7 +93,7 @@ func (l *Listener) greet(ctx context.Context, conn link.Conn) (*arrival, error) 
 	if err != nil {
 		return nil, fmt.Errorf("wait for control lane of %s: %w", in.peer.Node, sessionError(err))
 	}
-	in.inbox = wire.NewReader(bufio.NewReaderSize(lane, laneBuffer), maxGreeting)
+	in.inbox = newLaneReader(lane)
 	if in.hello, err = expect[*wire.Hello](in.inbox); err != nil {
 		return nil, fmt.Errorf("wait for hello of %s: %w", in.peer.Node, sessionError(err))
 	}
@@ -104,15 +103,12 @@ func (l *Listener) greet(ctx context.Context, conn link.Conn) (*arrival, error) 
 			Text: fmt.Sprintf("the edge speaks %d, the cloud %d", in.hello.Versions, wire.Version),
 		}
 	}
-	if in.hello.Session != ([16]byte{}) {
+	if in.hello.Resumes() {
 		if in.resume, err = expect[*wire.Resume](in.inbox); err != nil {
 			return nil, fmt.Errorf("wait for resume of %s: %w", in.peer.Node, sessionError(err))
 		}
-	}
-	if in.hello.Session == ([16]byte{}) {
-		if err := conn.Handshake(ctx); err != nil {
-			return nil, fmt.Errorf("wait for handshake of %s: %w", in.peer.Node, err)
-		}
+	} else if err := conn.Handshake(ctx); err != nil {
+		return nil, fmt.Errorf("wait for handshake of %s: %w", in.peer.Node, err)
 	}
 	if in.control, err = conn.OpenLane(ctx, urgency(wire.KindControl)); err != nil {
 		return nil, fmt.Errorf("open control lane to %s: %w", in.peer.Node, sessionError(err))
@@ -131,7 +127,7 @@ func (l *Listener) begin(ctx context.Context, in *arrival) error {
 	s := &Session{
 		peer: in.peer, cert: in.cert, hello: *in.hello, grace: l.cfg.Grace,
 		log:        l.cfg.Log.With("edge", in.peer.Node),
-		maxStreams: l.cfg.MaxStreams, peerStreams: int(min(in.hello.MaxStreams, 1<<16)), maxWindow: uint64(l.cfg.MaxWindow),
+		maxStreams: l.cfg.MaxStreams, peerStreams: int(min(in.hello.MaxStreams, mostStreams)), maxWindow: uint64(l.cfg.MaxWindow),
 		memory: &memory{max: l.cfg.MaxMemory, parent: l.memory}, frames: l.frames, refused: &l.refused,
 	}
 	_, _ = rand.Read(s.id[:]) // never fails
@@ -171,6 +167,7 @@ func (l *Listener) resume(in *arrival) error {
 
 // move uses a carrier in place of the one there is.
 func (s *Session) move(in *arrival) error {
+	s.overtake(in)
 	s.attach.Lock()
 	defer s.attach.Unlock()
 	if !s.admit(in.hello.Carrier) {
@@ -183,6 +180,43 @@ func (s *Session) move(in *arrival) error {
 	s.log.Info("session goes on", "link", in.conn.Kind(), "remote", in.conn.RemoteAddr().String(), "carrier", in.hello.Carrier)
 	return nil
 }
+
+// overtake calls off the answer to a carrier of an earlier round: its edge no longer
+// waits for it, and a long one does not get anywhere on a path that has died.
+func (s *Session) overtake(in *arrival) {
+	s.mu.Lock()
+	s.latest = max(s.latest, roundOf(in.hello.Carrier))
+	late := s.answered
+	s.mu.Unlock()
+	if late != nil && roundOf(late.hello.Carrier) < roundOf(in.hello.Carrier) {
+		late.conn.Close(wire.CodeNextCarrier, errOvertaken.Error())
+	}
+}
+
+// answer writes to the peer of in, unless a later carrier has arrived.
+func (s *Session) answer(in *arrival, b []byte) error {
+	s.mu.Lock()
+	if roundOf(in.hello.Carrier) < s.latest {
+		s.mu.Unlock()
+		return errOvertaken
+	}
+	s.answered = in
+	s.mu.Unlock()
+	// The session's end waits for this, so an edge that takes nothing must not keep it.
+	ctx, cancel := context.WithTimeout(s.ctx, helloTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { in.conn.Close(wire.CodeNextCarrier, "the answer was not taken in time") })
+	_, err := in.control.Write(b)
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	s.mu.Lock()
+	s.answered = nil
+	s.mu.Unlock()
+	return err
+}
+
+var errOvertaken = errors.New("a later carrier is here already")
 
 // origin names a session before it has an id.
 type origin struct {
@@ -202,27 +236,24 @@ func (s *Session) take(in *arrival) bool {
 	if in.resume != nil {
 		b = wire.Append(b, s.positions())
 	}
-	// The session's end waits for this, so an edge that takes nothing must not keep it.
-	ctx, cancel := context.WithTimeout(s.ctx, helloTimeout)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { in.conn.Close(wire.CodeNextCarrier, "the answer was not taken in time") })
-	_, err := in.control.Write(b)
-	if !stop() && err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
+	if err := s.answer(in, b); err != nil {
 		in.conn.Close(wire.CodeNextCarrier, "the carrier broke")
 		s.awaitCarrier()
 		return true // the edge dials again
 	}
-	return s.use(newCarrier(s.ctx, in.conn, in.control, in.inbox, in.hello.Carrier, func() {}), in.resume)
+	c := newCarrier(s.ctx, in.conn, in.control, in.inbox, in.hello.Carrier)
+	c.expires = in.cert.NotAfter
+	s.mu.Lock()
+	s.cert = in.cert
+	s.mu.Unlock()
+	return s.use(c, in.resume)
 }
 
 // admit reports whether a carrier may be used. Of two rounds the later one counts;
 // in one round the first attempt that arrives, as long as it lives, and none twice.
 // The caller holds s.attach.
 func (s *Session) admit(number uint64) bool {
-	switch round := number >> attemptBits; {
+	switch round := roundOf(number); {
 	case round < s.round:
 		return false
 	case round > s.round:

@@ -19,6 +19,9 @@ const (
 	maxLaneFrame = 64 << 10
 	// maxReplies bounds what waits to be said about streams that are gone.
 	maxReplies = 4096
+	// lateEnds is how many streams of the peer may be open beyond its bound: their ends
+	// may be on the way, by another lane than the next one's begin.
+	lateEnds = 128
 	// laneBuffer is what is read ahead of a lane. Chunks are read past it.
 	laneBuffer = 512
 )
@@ -32,6 +35,8 @@ type carrier struct {
 	release func()       // called when nothing of the carrier runs any more
 	rank    rank         // the edge's
 	way     string       // the device that it is bound to, if it is
+	warned  bool         // GoAway was said on it; guarded by the session's mu
+	expires time.Time    // until when the peer is who it says; zero on an edge, whose clock may be wrong
 
 	ctx    context.Context //nolint:containedctx // the carrier's life: it ends when it is given up
 	cancel context.CancelFunc
@@ -44,8 +49,8 @@ type carrier struct {
 	peer   atomic.Pointer[net.Addr] // where the peer was last
 }
 
-func newCarrier(ctx context.Context, conn link.Conn, control link.Lane, inbox *wire.Reader, seq uint64, release func()) *carrier {
-	c := &carrier{conn: conn, control: control, inbox: inbox, seq: seq, release: release}
+func newCarrier(ctx context.Context, conn link.Conn, control link.Lane, inbox *wire.Reader, seq uint64) *carrier {
+	c := &carrier{conn: conn, control: control, inbox: inbox, seq: seq, release: func() {}}
 	c.gone, c.asked, c.moved = make(chan struct{}), make(chan struct{}, 1), make(chan struct{}, 1)
 	at := conn.RemoteAddr()
 	c.peer.Store(&at)
@@ -68,6 +73,13 @@ func (c *carrier) fail(err error) {
 	}
 }
 
+// gate is a mutex, made with room for one. It may be held while a peer is waited for:
+// whoever waits for it waits as for a channel, so that time passes in synctest.
+type gate chan struct{}
+
+func (g gate) Lock()   { g <- struct{}{} }
+func (g gate) Unlock() { <-g }
+
 // use makes c the session's carrier. at is what the peer said of its streams; the
 // caller holds s.attach. The carrier before it must be detached. It fails when
 // the session is ending.
@@ -78,10 +90,7 @@ func (s *Session) use(c *carrier, at *wire.Resume) bool {
 			known[at.Streams[i].ID] = &at.Streams[i]
 		}
 	}
-	s.mu.Lock()
-	streams := s.streams.all()
-	s.mu.Unlock()
-	for _, st := range streams {
+	for _, st := range s.living() {
 		if !st.rewind(known[st.id]) {
 			s.end(protocolError("stream %d: more was acknowledged than was written", st.id))
 			return false
@@ -92,7 +101,7 @@ func (s *Session) use(c *carrier, at *wire.Resume) bool {
 	s.mu.Lock()
 	for id := range known {
 		if s.streams.seen(id) && s.streams.streams[id] == nil {
-			s.replies = append(s.replies, wire.StreamAck{ID: id, Done: true})
+			s.replyLocked(id)
 		}
 	}
 	if s.ending {
@@ -102,11 +111,10 @@ func (s *Session) use(c *carrier, at *wire.Resume) bool {
 	s.links++
 	s.current.Store(c)
 	s.setStateLocked(true)
-	s.ringLocked()
 	s.wg.Add(1)
-	streams = s.streams.all()
+	s.sayLocked()
+	streams := s.streams.all()
 	s.mu.Unlock()
-	c.wg.Go(func() { s.talk(c) })
 	c.wg.Go(func() { s.listen(c) })
 	if s.edge {
 		s.settle(c)
@@ -252,11 +260,18 @@ func (s *Session) stream(id uint64) *Stream {
 	return st
 }
 
+// reply tells the peer that nothing more is needed of a stream.
+func (s *Session) reply(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.replyLocked(id)
+}
+
 func (s *Session) replyLocked(id uint64) {
 	if n := len(s.replies); n < maxReplies && (n == 0 || s.replies[n-1].ID != id) {
 		s.replies = append(s.replies, wire.StreamAck{ID: id, Done: true})
 	}
-	s.ringLocked()
+	s.sayLocked()
 }
 
 // opened takes in a stream of the peer.
@@ -287,26 +302,22 @@ func (s *Session) opened(f *wire.StreamOpen) *SessionError {
 		}
 		return fault
 	}
-	if !room {
-		st.mu.Lock()
-		st.taken = -streamBytes // forget gives nothing back
-		st.mu.Unlock()
-	}
 	switch {
 	case !room:
 		s.refused.memory.Add(1)
-	case int(s.peerOpened.Load()) > s.maxStreams:
+		st.mu.Lock()
+		st.taken = -streamBytes // forget gives nothing back
+		st.mu.Unlock()
+	case int(s.peerOpened.Load()) > s.maxStreams+lateEnds:
 		s.refused.streams.Add(1)
-	}
-	if !room || int(s.peerOpened.Load()) > s.maxStreams {
-		st.Reset(wire.CodeTooMany)
-		return nil
-	}
-	select {
-	case s.incoming <- st:
 	default:
-		st.Reset(wire.CodeTooMany)
+		select {
+		case s.incoming <- st:
+			return nil
+		default:
+		}
 	}
+	st.Reset(wire.CodeTooMany)
 	return nil
 }
 

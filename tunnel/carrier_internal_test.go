@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -65,7 +66,10 @@ func (*fakeConn) Stats() link.Stats               { return link.Stats{RTT: 10 * 
 
 func (l *fakeLane) Write(b []byte) (int, error) {
 	if l.c.hold != nil {
-		<-l.c.hold
+		select {
+		case <-l.c.hold:
+		case <-l.c.done:
+		}
 	}
 	if closed(l.c.done) {
 		return 0, l.c.Err()
@@ -129,7 +133,7 @@ func (s *Session) attachTo(t *testing.T, c *fakeConn, at *wire.Resume) {
 	s.attach.Lock()
 	defer s.attach.Unlock()
 	s.detach(s.current.Load(), wire.CodeNextCarrier, "another carrier took over")
-	if !s.use(newCarrier(s.ctx, c, control, newLaneReader(bytes.NewReader(nil)), 0, func() {}), at) {
+	if !s.use(newCarrier(s.ctx, c, control, newLaneReader(bytes.NewReader(nil)), 0), at) {
 		t.Fatal("the session has ended")
 	}
 }
@@ -292,7 +296,7 @@ func TestOlderCarrierComesTooLate(t *testing.T) {
 			c := order[0]
 			order = order[1:]
 			control, _ := c.OpenLane(ctx, 0)
-			return newCarrier(s.ctx, c, control, newLaneReader(bytes.NewReader(nil)), numbers[c], func() {}), &greeting{}, nil
+			return newCarrier(s.ctx, c, control, newLaneReader(bytes.NewReader(nil)), numbers[c]), &greeting{}, nil
 		}
 		for range 2 {
 			if err := s.again(t.Context(), anyRank); err != nil {
@@ -303,6 +307,47 @@ func TestOlderCarrierComesTooLate(t *testing.T) {
 			t.Error("the older carrier took over")
 		}
 		if closed(newest.done) || !closed(late.done) {
+			t.Error("the wrong one was closed")
+		}
+	})
+}
+
+// A long answer on a path that has died does not keep the next carrier from taking
+// over, nor does one that has not begun; another attempt of the same round waits.
+func TestLaterCarrierOvertakesAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeSession(t)
+		moves := func(c *fakeConn, number uint64) <-chan error {
+			moved := make(chan error, 1)
+			control, _ := c.OpenLane(t.Context(), 0)
+			in := &arrival{
+				conn: c, control: control, inbox: newLaneReader(bytes.NewReader(nil)),
+				cert:  &x509.Certificate{NotAfter: time.Now().Add(time.Hour)},
+				hello: &wire.Hello{Carrier: number}, resume: &wire.Resume{},
+			}
+			go func() { moved <- s.move(in) }()
+			synctest.Wait()
+			return moved
+		}
+		stuck, twin, next := newFakeConn(), newFakeConn(), newFakeConn()
+		stuck.hold = make(chan struct{})
+		first := moves(stuck, 1<<attemptBits)
+		second := moves(twin, 1<<attemptBits|1)
+		if closed(stuck.done) {
+			t.Error("an attempt of the same round called the answer off")
+		}
+		start := time.Now()
+		last := moves(next, 2<<attemptBits)
+		for _, moved := range []<-chan error{first, second, last} {
+			var refused *SessionError
+			if err := <-moved; err != nil && !errors.As(err, &refused) {
+				t.Error(err)
+			}
+		}
+		if got := s.current.Load(); got == nil || got.conn != next || time.Since(start) > 0 {
+			t.Errorf("after %v the carrier is %+v", time.Since(start), got)
+		}
+		if !closed(stuck.done) || closed(next.done) {
 			t.Error("the wrong one was closed")
 		}
 	})

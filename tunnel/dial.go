@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -25,8 +24,8 @@ const (
 	dialTimeout = 15 * time.Second
 	// greetTimeout bounds the wait for Welcome on one carrier.
 	greetTimeout = 10 * time.Second
-	// maxGreeting bounds Hello, Welcome and Resume.
-	maxGreeting = 64 << 10
+	// earlyStreams is how many streams an edge may open before Welcome.
+	earlyStreams = 16
 	// firstWindow is how much may come in answer before anything was read.
 	firstWindow = 256 << 10
 	// edgeWindow and cloudWindow bound what one direction of a stream may hold:
@@ -42,6 +41,9 @@ type DialConfig struct {
 	Address string
 	// TLS comes from certs.ClientTLS. Its NextProtos are replaced by ALPN.
 	TLS *tls.Config
+	// Roots gives the CAs that sign the cloud at the time of each handshake, in place of
+	// those in TLS: they change while a session lives. Nil means those in TLS.
+	Roots func() *x509.CertPool
 	// Hello is what the edge says of itself. Empty Versions mean all that this
 	// build speaks. Incarnation and Seq name the session while it is begun; without an
 	// Incarnation one is drawn.
@@ -57,13 +59,17 @@ type DialConfig struct {
 	// it looks for its way back. Each look for a carrier asks anew. nil means all
 	// devices with a default route, or none if PacketConn is set.
 	Detours func(addrs []net.Addr) []Way
-	// MaxStreams is how many streams the cloud may have open at once; zero means 256.
+	// MaxStreams is how many streams the cloud may have open at once, at most 1000; zero
+	// means 256.
 	MaxStreams int
 	// MaxMemory is how many bytes the session's streams may hold; zero means 32 MiB.
 	MaxMemory int64
 	// Grace is how long the session lives on without a carrier; zero means 10 min.
 	// The cloud's own may be shorter, and counts then.
 	Grace time.Duration
+	// Since is since when the cloud is out of reach, as far as the caller knows; zero
+	// means that it is not. The longer, the rarer are Dial's attempts.
+	Since time.Time
 	// Log is for what happens to the session; nil means none.
 	Log *slog.Logger
 }
@@ -87,8 +93,8 @@ func (c *DialConfig) fill() error {
 	if len(c.Hello.Versions) == 0 {
 		c.Hello.Versions = []uint64{wire.Version}
 	}
-	if c.MaxStreams == 0 {
-		c.MaxStreams = defaultStreams
+	if err := fillStreams(&c.MaxStreams); err != nil {
+		return fmt.Errorf("dial: %w", err)
 	}
 	if c.MaxMemory == 0 {
 		c.MaxMemory = edgeMemory
@@ -99,15 +105,14 @@ func (c *DialConfig) fill() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	c.TLS = withALPN(c.TLS)
 	if c.TLS.ClientSessionCache == nil {
-		c.TLS = c.TLS.Clone()
 		c.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(maxAddresses)
 	}
 	if c.Hello.Incarnation == ([16]byte{}) {
 		_, _ = rand.Read(c.Hello.Incarnation[:]) // never fails
 	}
 	c.Hello.MaxStreams = uint64(c.MaxStreams)
-	c.TLS = withALPN(c.TLS)
 	return nil
 }
 
@@ -117,41 +122,100 @@ func withALPN(c *tls.Config) *tls.Config {
 	return c
 }
 
-// Dial makes an edge's session. It returns when the cloud has said Welcome, and
-// a *SessionError with the cloud's code when it has refused; ErrUntrusted is in
-// it when TLS failed. While nothing answers, it tries all addresses of the host
-// again and again, for 15 s or until ctx ends. From then on the session finds its
-// carriers by itself.
+// handshakeTLS is the configuration of the next handshake.
+func (c *DialConfig) handshakeTLS() *tls.Config {
+	if c.Roots == nil {
+		return c.TLS
+	}
+	conf := c.TLS.Clone()
+	conf.RootCAs = c.Roots()
+	return conf
+}
+
+// Dial makes an edge's session: it is New, and then the session's Dial.
 func Dial(ctx context.Context, cfg DialConfig) (*Session, error) {
+	s, err := New(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Dial(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// New prepares an edge's session, which nobody has heard of before its Dial. Up to 16
+// streams may be opened and written to at once: their first bytes go with Hello, and
+// so are answered a round trip before Dial could have returned.
+func New(ctx context.Context, cfg DialConfig) (*Session, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
 	s := &Session{
-		edge: true, grace: cfg.Grace, log: cfg.Log, release: func() {},
-		maxStreams: cfg.MaxStreams, maxWindow: edgeWindow, memory: &memory{max: cfg.MaxMemory},
+		edge: true, address: cfg.Address, grace: cfg.Grace, log: cfg.Log, release: func() {}, hello: cfg.Hello,
+		maxStreams: cfg.MaxStreams, peerStreams: earlyStreams, maxWindow: edgeWindow, memory: &memory{max: cfg.MaxMemory},
 	}
 	s.init(ctx)
-	d := &dialer{cfg: cfg, session: s}
-	s.dial, s.probe = d.carrier, d.probe
-	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	c, g, err := d.carrier(dctx, cfg.Hello, anyRank)
-	for err != nil {
-		if _, later := refusal(err); !later || dctx.Err() != nil {
-			s.cancel()
-			return nil, fmt.Errorf("dial %s: %w", cfg.Address, err)
-		}
-		c, g, err = d.carrier(dctx, cfg.Hello, anyRank) // the attempt that the cloud took has not made it
+	if !cfg.Since.IsZero() {
+		s.state.since = cfg.Since
 	}
-	s.id, s.peer, s.cert, s.hello, s.welcome = g.welcome.Session, g.peer, g.cert, cfg.Hello, *g.welcome
-	s.peerStreams = int(min(g.welcome.MaxStreams, 1<<16))
+	d := &dialer{cfg: cfg, session: s, limits: link.EdgeLimits(lanes(cfg.MaxStreams))}
+	s.dial, s.probe = d.carrier, d.probe
+	return s, nil
+}
+
+// Dial finds the first carrier of a session from New; call it once. It returns when
+// the cloud has said Welcome, and a *SessionError with the cloud's code when it has
+// refused; ErrUntrusted is in it when TLS failed. While nothing answers, it tries all
+// addresses of the host again and again, for 15 s or until ctx ends. When it fails the
+// session has ended; else it finds its further carriers by itself.
+func (s *Session) Dial(ctx context.Context) error {
+	c, g, err := s.first(ctx)
+	if err == nil {
+		s.attach.Lock()
+		defer s.attach.Unlock()
+		s.welcomed(g)
+		if s.use(c, nil) {
+			return nil
+		}
+		c.drop(wire.CodeGoingAway, "the session has ended")
+		return s.Err()
+	}
+	reason, ok := errors.AsType[*SessionError](err)
+	if !ok {
+		reason = &SessionError{Code: wire.CodeOffline, Text: err.Error()}
+	}
+	s.end(reason)
+	<-s.done
+	return err
+}
+
+// first makes the first carrier.
+func (s *Session) first(ctx context.Context) (*carrier, *greeting, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	for {
+		c, g, err := s.dial(ctx, s.hello, anyRank)
+		if err == nil {
+			return c, g, nil
+		}
+		// Else the attempt that the cloud took has not made it.
+		if _, later := refusal(err); !later || ctx.Err() != nil {
+			return nil, nil, fmt.Errorf("dial %s: %w", s.address, err)
+		}
+	}
+}
+
+// welcomed takes in what the cloud said of itself and of the session.
+func (s *Session) welcomed(g *greeting) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.id, s.peer, s.cert, s.welcome = g.welcome.Session, g.peer, g.cert, *g.welcome
+	s.peerStreams = int(min(g.welcome.MaxStreams, mostStreams))
 	if grace := time.Duration(g.welcome.GraceMilli) * time.Millisecond; grace > 0 {
 		s.grace = min(s.grace, grace)
 	}
-	s.attach.Lock()
-	defer s.attach.Unlock()
-	s.use(c, nil) // can't fail: nobody has the session to end it
-	return s, nil
 }
 
 // greeting is what the cloud said of itself.
@@ -170,10 +234,10 @@ func (d *dialer) say(ctx context.Context, conn link.Conn, s *salute) {
 		return
 	}
 	b := wire.Append(nil, &s.hello)
-	if s.hello.Session != ([16]byte{}) {
-		b = d.session.preview(wire.Append(b, d.session.positions()))
+	if s.hello.Resumes() {
+		b = wire.Append(b, d.session.positions())
 	}
-	_, s.err = control.Write(b)
+	_, s.err = control.Write(d.session.preview(b))
 	s.control = control
 }
 
@@ -207,14 +271,14 @@ func (d *dialer) greet(ctx context.Context, conn link.Conn, said *salute) (*carr
 	if err != nil {
 		return nil, nil, fail("wait for welcome", err)
 	}
-	inbox := wire.NewReader(bufio.NewReaderSize(lane, laneBuffer), maxGreeting)
+	inbox := newLaneReader(lane)
 	if g.welcome, err = expect[*wire.Welcome](inbox); err != nil {
 		return nil, nil, fail("wait for welcome", err)
 	}
 	if !slices.Contains(hello.Versions, g.welcome.Version) {
 		return nil, nil, &SessionError{Code: wire.CodeVersion, Text: fmt.Sprintf("the cloud chose version %d, which was not offered", g.welcome.Version)}
 	}
-	if hello.Session != ([16]byte{}) {
+	if hello.Resumes() {
 		if g.welcome.Session != hello.Session {
 			return nil, nil, &SessionError{Code: wire.CodeProtocol, Text: "the cloud answered with another session"}
 		}
@@ -222,7 +286,7 @@ func (d *dialer) greet(ctx context.Context, conn link.Conn, said *salute) (*carr
 			return nil, nil, fail("wait for resume", err)
 		}
 	}
-	return newCarrier(d.session.ctx, conn, said.control, inbox, hello.Carrier, nil), g, nil
+	return newCarrier(d.session.ctx, conn, said.control, inbox, hello.Carrier), g, nil
 }
 
 // expect reads the frame that must come next.

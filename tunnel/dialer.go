@@ -21,12 +21,16 @@ const (
 	// detourDelay is the same for other devices than the one that the routing table
 	// chooses, while the round-trip time is not known.
 	detourDelay = time.Second
+	// attemptLife is how long a handshake may take beside some round trips, once it is
+	// known how long they are.
+	attemptLife = 2 * time.Second
 )
 
 // dialer makes the carriers of one session.
 type dialer struct {
 	cfg     DialConfig
 	session *Session
+	limits  link.Limits
 	rounds  atomic.Uint64
 	first   atomic.Uint64 // which way begins; the routing table's own is 0
 
@@ -105,6 +109,9 @@ func (d *dialer) probe(ctx context.Context, limit rank) error {
 // round.
 const attemptBits = 8
 
+// roundOf gives the round of Hello's Carrier.
+func roundOf(carrier uint64) uint64 { return carrier >> attemptBits }
+
 // round is one search for a carrier.
 type round struct {
 	hello    wire.Hello
@@ -177,6 +184,9 @@ func (d *dialer) connect(ctx context.Context, r *round) (connection, error) {
 			}
 			failed = errors.Join(failed, k.err)
 		case <-ctx.Done():
+			if c, ok := errors.AsType[*link.ConnError](failed); ok && c.Untrusted {
+				return connection{}, fmt.Errorf("no answer: %w: %w: %s", ctx.Err(), ErrStranger, c.Text)
+			}
 			return connection{}, fmt.Errorf("no answer: %w", ctx.Err())
 		}
 	}
@@ -243,7 +253,13 @@ func (d *dialer) try(ctx context.Context, t *link.Transport, addr net.Addr, r *r
 		s = r.attempt()
 		early = func(c link.Conn) { d.say(ctx, c, s) }
 	}
-	conn, said, err := t.Dial(ctx, addr, d.cfg.TLS, link.EdgeLimits(), early)
+	if rtt := d.session.lastRTT(); rtt > 0 {
+		// The next attempts do better than this one's repeats.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, attemptLife+4*rtt)
+		defer cancel()
+	}
+	conn, said, err := t.Dial(ctx, addr, d.cfg.handshakeTLS(), d.limits, early)
 	if err != nil {
 		return nil, err
 	}
@@ -282,7 +298,7 @@ func (d *dialer) tls(ctx context.Context, r *round) connection {
 				}
 			}
 			var conn link.Conn
-			conn, k.err = link.DialTLS(ctx, dial, d.cfg.Address, d.cfg.TLS, link.EdgeLimits().KeepAlive)
+			conn, k.err = link.DialTLS(ctx, dial, d.cfg.Address, d.cfg.handshakeTLS(), d.limits.KeepAlive)
 			if k.err == nil {
 				k.welcomed, k.err = d.greeted(ctx, conn, r, nil)
 			}

@@ -112,14 +112,15 @@ func (s *Session) goAway(by time.Time, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.leaving.by, s.leaving.text, s.leaving.sealed = by, text, true
-	s.ringLocked()
+	s.sayLocked()
 }
 
-// goAwayLocked appends what the edge must hear, if anything.
+// mustWarnLocked reports whether GoAway must still be said on c.
+func (s *Session) mustWarnLocked(c *carrier) bool {
+	return !s.edge && !s.leaving.by.IsZero() && !c.warned
+}
+
 func (s *Session) goAwayLocked(b []byte) []byte {
-	if s.edge || s.leaving.by.IsZero() {
-		return b
-	}
 	ms := max(time.Until(s.leaving.by).Milliseconds(), 0)
 	return wire.Append(b, &wire.GoAway{Milliseconds: uint64(ms), Text: s.leaving.text})
 }

@@ -20,6 +20,10 @@ var (
 	// ErrUntrusted means that one side refused the other's certificate. Dialing
 	// again does not help before a certificate changes.
 	ErrUntrusted = errors.New("certificate was refused")
+	// ErrStranger means that nobody answered by QUIC, and that who did by TCP showed a
+	// certificate that was refused. It may be the cloud, or something in between: the
+	// next attempt may find another.
+	ErrStranger = errors.New("who answers by TCP has a certificate that was refused")
 )
 
 // SessionError is why a session ended or was refused. errors.Is finds

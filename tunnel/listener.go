@@ -49,9 +49,11 @@ type ListenConfig struct {
 	// understands, where TLS could only say "bad certificate". CodeOK lets it in;
 	// nil lets all in. It must not block.
 	Refuse func(certs.Identity, *x509.Certificate) (wire.Code, string)
-	// MaxPending bounds handshakes and Hellos in flight; zero means 256.
+	// MaxPending bounds handshakes and Hellos in flight; zero means 256. One address
+	// may have half of them.
 	MaxPending int
-	// MaxStreams is how many streams an edge may have open at once; zero means 256.
+	// MaxStreams is how many streams an edge may have open at once, at most 1000; zero means
+	// 256.
 	MaxStreams int
 	// MaxWindow is how many bytes one direction of a stream may hold; zero means 1 MiB,
 	// and less than 32 KiB is not possible.
@@ -73,8 +75,8 @@ func (c *ListenConfig) fill() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.MaxStreams == 0 {
-		c.MaxStreams = defaultStreams
+	if err := fillStreams(&c.MaxStreams); err != nil {
+		return fmt.Errorf("listen: %w", err)
 	}
 	if c.MaxPending == 0 {
 		c.MaxPending = defaultPending
@@ -148,7 +150,7 @@ func Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) {
 	if err != nil {
 		return fail(err, cfg.PacketConn.Close())
 	}
-	ln, err := t.Listen(cfg.TLS, link.CloudLimits())
+	ln, err := t.Listen(cfg.TLS, link.CloudLimits(lanes(cfg.MaxStreams)))
 	if err != nil {
 		return fail(err, t.Close())
 	}
@@ -163,11 +165,11 @@ func Listen(ctx context.Context, cfg ListenConfig) (*Listener, error) {
 		memory:   &memory{max: cfg.MaxTotalMemory},
 		frames:   &frames{},
 	}
-	l.wg.Go(func() { l.run(ctx, l.ln.Accept) })
-	if cfg.Listener != nil {
+	if cfg.Listener != nil { // before anybody is let in, who may want to know
 		l.tcp = link.ListenTLS(cfg.Listener, cfg.TLS, cfg.MaxPending)
 		l.wg.Go(func() { l.run(ctx, l.tcp.Accept) })
 	}
+	l.wg.Go(func() { l.run(ctx, l.ln.Accept) })
 	return l, nil
 }
 

@@ -147,7 +147,7 @@ func TestDialGetsThroughSoonAfterAnOutage(t *testing.T) {
 // hostile makes a connection whose peer then does what it likes.
 func hostile(t *testing.T, n *tunneltest.Net) link.Conn {
 	t.Helper()
-	return hostileWithin(t, n, link.EdgeLimits())
+	return hostileWithin(t, n, link.EdgeLimits(576))
 }
 
 func hostileWithin(t *testing.T, n *tunneltest.Net, limits link.Limits) link.Conn {
@@ -240,15 +240,23 @@ func TestPeerThatBreaksTheProtocolIsDropped(t *testing.T) {
 
 func TestPendingBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := tunneltest.New(t, tunneltest.Options{RTT: rtt, Listen: func(c *tunnel.ListenConfig) { c.MaxPending = 4 }})
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt, Listen: func(c *tunnel.ListenConfig) { c.MaxPending = 8 }})
 		for range 4 {
 			hostile(t, n)
 		}
 		_, err := tunnel.Dial(t.Context(), n.Config("edge-1", 1))
 		wantSessionError(t, err, wire.CodeTooMany, true)
-		if got := n.Listener().Stats(); got.Pending != 4 || got.MaxPending != 4 || got.RefusedPending == 0 {
+		if got := n.Listener().Stats(); got.Pending != 4 || got.MaxPending != 8 || got.RefusedPending == 0 || got.AskedPending == 0 {
 			t.Errorf("%+v", got)
 		}
+		// The other half is for others.
+		cfg := n.Config("edge-2", 1)
+		cfg.PacketConn = n.Uplink(1).Way("other").PacketConn
+		other, err := tunnel.Dial(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other.Close(wire.CodeOK, "")
 		tunneltest.Pass(11 * time.Second) // their Hello is overdue
 		n.Pair("edge-1")
 		// A session that is accepted is not pending.
@@ -330,7 +338,7 @@ func TestSessionOfAnEdgeThatTakesNoAnswer(t *testing.T) {
 			}
 		}
 		tunneltest.Pass(time.Second)
-		limits := link.EdgeLimits()
+		limits := link.EdgeLimits(576)
 		limits.StreamWindow = 1
 		hello.Session, hello.Carrier = cloud.Welcome().Session, 1<<8
 		send(t, hostileWithin(t, n, limits), append(wire.Append(nil, hello), wire.Append(nil, &wire.Resume{})...))

@@ -97,7 +97,8 @@ func play(t *testing.T, seed uint64) {
 	cancel()
 	served.Wait()
 	if c, e := cloud.Stats(), edge.Stats(); c.Streams != 0 || e.Streams != 0 || c.Buffered != 0 || e.Buffered != 0 {
-		t.Errorf("seed %d: cloud still has %d streams and %d bytes, the edge %d and %d", seed, c.Streams, c.Buffered, e.Streams, e.Buffered)
+		t.Errorf("seed %d: cloud still has %d streams and %d bytes, the edge %d and %d\ncloud%s\nedge%s",
+			seed, c.Streams, c.Buffered, e.Streams, e.Buffered, cloud.Left(), edge.Left())
 	}
 	if t.Failed() {
 		t.Logf("seed %d: go test -run TestModel ./tunnel -seed %d", seed, seed)

@@ -7,7 +7,7 @@ import (
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
-// frames keeps the buffers in which pumps put a chunk together.
+// frames keeps the buffers in which frames are put together.
 type frames struct{ pool sync.Pool }
 
 func (f *frames) get() *[]byte {
@@ -18,8 +18,9 @@ func (f *frames) get() *[]byte {
 }
 
 func (f *frames) put(b *[]byte) {
-	*b = (*b)[:0]
-	f.pool.Put(b)
+	if cap(*b) <= 2*wire.MaxChunk {
+		f.pool.Put(b)
+	}
 }
 
 // kickLocked starts the stream's pump if there is something to send and none
@@ -66,8 +67,7 @@ type outgoing struct {
 	fin     bool
 }
 
-// next composes the next
-// write; when there is none the pump has ended.
+// next composes the next write; when there is none the pump has ended.
 func (st *Stream) next(b []byte) (outgoing, bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -196,7 +196,7 @@ func (st *Stream) preview(b []byte, most int) []byte {
 		b = wire.Append(b, &wire.StreamOpen{ID: st.id, Kind: st.kind, Limit: st.recv.limit})
 	}
 	n := min(len(d.buf), most, int(max(d.limit, d.base)-d.base))
-	return wire.Append(b, &wire.StreamData{ID: st.id, Offset: d.base, Bytes: d.buf[:n]})
+	return wire.Append(b, &wire.StreamData{ID: st.id, Offset: d.base, Bytes: d.buf[:n], Fin: d.fin && n == len(d.buf)})
 }
 
 // kick starts the pump if need be.

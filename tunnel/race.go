@@ -16,10 +16,12 @@ const (
 	// nextAddress is when the next of several addresses is tried beside the first.
 	nextAddress = 250 * time.Millisecond
 	// nextAttempt is when a handshake that got no answer is begun anew beside the
-	// old one, at first and at last. quic-go's own repeats get further and further
+	// old one, at first and at most. quic-go's own repeats get further and further
 	// apart; after an outage nothing moves before the next one, so their distance is
-	// what users wait. Each attempt costs some kilobytes.
-	nextAttempt, lastAttempt = time.Second, 2 * time.Second
+	// what users wait. Each attempt costs some kilobytes, so they wait a share of what
+	// they have waited already.
+	nextAttempt, lastAttempt = 800 * time.Millisecond, 30 * time.Second
+	patienceShare            = 200
 	// maxAddresses bounds what a DNS answer can make us try.
 	maxAddresses = 8
 )
@@ -78,7 +80,7 @@ func (s *schedule) next(anew bool) (dial func(context.Context) connection, wait 
 	case s.quick && s.turn < len(addrs):
 		wait = nextAddress
 	default:
-		every := min(max(nextAttempt, time.Since(s.since)/60), lastAttempt)
+		every := min(max(nextAttempt, time.Since(s.since)/patienceShare), lastAttempt)
 		wait = every*3/4 + rand.N(every/2)
 	}
 	return func(ctx context.Context) connection { return s.dial(ctx, way, addr) }, wait

@@ -135,9 +135,7 @@ func (s *Session) searching() time.Time {
 // before what machines say. They go with Hello, and so arrive a round trip before
 // it is known what the peer has; if it has them they are a little too much.
 func (s *Session) preview(b []byte) []byte {
-	s.mu.Lock()
-	streams := s.streams.all()
-	s.mu.Unlock()
+	streams := s.living()
 	slices.SortFunc(streams, func(a, b *Stream) int {
 		return cmp.Or(cmp.Compare(urgency(a.kind), urgency(b.kind)), cmp.Compare(a.id, b.id))
 	})
@@ -153,9 +151,7 @@ func (s *Session) preview(b []byte) []byte {
 
 // positions is what this side has of all streams, for a Resume.
 func (s *Session) positions() *wire.Resume {
-	s.mu.Lock()
-	streams := s.streams.all()
-	s.mu.Unlock()
+	streams := s.living()
 	r := &wire.Resume{Streams: make([]wire.StreamAck, 0, len(streams))}
 	for _, st := range streams {
 		r.Streams = append(r.Streams, st.position())

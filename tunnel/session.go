@@ -22,9 +22,16 @@ const (
 	acceptQueue = 128
 	// defaultStreams is how many streams a peer may have open at once.
 	defaultStreams = 256
+	// mostStreams is what a bound on them may be: a Resume, which names all streams of
+	// both sides with 27 bytes each, must fit into a frame.
+	mostStreams = 1000
 	// defaultGrace is how long a session lives on without a carrier.
 	defaultGrace = 10 * time.Minute
 )
+
+// lanes is how many lanes a peer may have open that may open so many streams: one for
+// each, one for each answer to ours, of which the peer decides, and for those that end.
+func lanes(streams int) int { return streams + mostStreams + lateEnds }
 
 // Session is one authenticated line to a peer. It outlives the carriers below it:
 // while it has none, its streams wait. Its methods may be called beside each other.
@@ -32,9 +39,10 @@ type Session struct {
 	id      [16]byte
 	edge    bool // this side is the edge
 	peer    certs.Identity
-	cert    *x509.Certificate // the peer's, of the first carrier
+	cert    *x509.Certificate // the peer's, of the last carrier; guarded by mu once the session has begun
 	hello   wire.Hello
 	welcome wire.Welcome
+	address string // the cloud's, for the edge's errors
 	grace   time.Duration
 	since   time.Time
 	log     *slog.Logger
@@ -55,7 +63,7 @@ type Session struct {
 	done     chan struct{}
 
 	current atomic.Pointer[carrier] // nil while there is none
-	attach  sync.Mutex              // held while the carrier changes
+	attach  gate                    // held while the carrier changes
 	talking sync.Mutex              // held while a carrier puts together what the peer must hear
 	round   uint64                  // the edge's latest; guarded by attach, as tried; the cloud's
 	tried   map[uint64]struct{}     // attempts of that round
@@ -67,19 +75,21 @@ type Session struct {
 	ascending  atomic.Int64 // better carriers that are about to take over
 	counters
 
-	mu      sync.Mutex // guards the following fields; taken after a stream's
-	wg      sync.WaitGroup
-	ending  bool
-	err     error
-	streams table
-	state   attachment
-	leaving departure
-	news    map[*Stream]struct{} // streams of which the peer must hear
-	replies []wire.StreamAck     // about streams that are no longer there
-	ring    chan struct{}        // rung when news or replies came
-	dialing context.CancelFunc   // of the replacement under way; nil when there is none
-	nudge   chan struct{}        // makes a replacement try at once
-	trust   trust                // the edge's, in better carriers
+	mu       sync.Mutex // guards the following fields; taken after a stream's
+	wg       sync.WaitGroup
+	ending   bool
+	err      error
+	streams  table
+	state    attachment
+	leaving  departure
+	latest   uint64               // round that has arrived; the cloud's, as answered
+	answered *arrival             // nil while no Hello is being answered
+	news     map[*Stream]struct{} // streams of which the peer must hear
+	replies  []wire.StreamAck     // about streams that are no longer there
+	saying   bool                 // talk runs
+	dialing  context.CancelFunc   // of the replacement under way; nil when there is none
+	nudge    chan struct{}        // makes a replacement try at once
+	trust    trust                // the edge's, in better carriers
 }
 
 // attachment is whether there is a carrier, and since when.
@@ -94,10 +104,10 @@ type attachment struct {
 func (s *Session) init(ctx context.Context) {
 	s.since = time.Now()
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	s.attach = make(gate, 1)
 	s.incoming = make(chan *Stream, acceptQueue)
 	s.done = make(chan struct{})
 	s.news = make(map[*Stream]struct{})
-	s.ring = make(chan struct{}, 1)
 	s.nudge = make(chan struct{}, 1)
 	s.leaving.told = make(chan struct{})
 	s.state = attachment{since: s.since, changed: make(chan struct{})}
@@ -180,18 +190,6 @@ func (s *Session) Accept(ctx context.Context) (*Stream, error) {
 	}
 }
 
-// Peer is who the other side is, by its verified certificate.
-func (s *Session) Peer() certs.Identity { return s.peer }
-
-// Certificate is what Peer was read from. It must not be changed.
-func (s *Session) Certificate() *x509.Certificate { return s.cert }
-
-// Hello is what the edge said when the session began.
-func (s *Session) Hello() wire.Hello { return s.hello }
-
-// Welcome is what the cloud answered.
-func (s *Session) Welcome() wire.Welcome { return s.welcome }
-
 // Done is closed when the session has ended and nothing of it runs any more.
 func (s *Session) Done() <-chan struct{} { return s.done }
 
@@ -235,18 +233,18 @@ func (s *Session) Check() {
 	if c := s.current.Load(); c != nil {
 		_ = c.conn.Ping() // fails when the carrier has ended
 		s.wrote()
-		select {
-		case c.moved <- struct{}{}:
-		default:
-		}
+		ring(c.moved)
 	}
 	s.stir()
 }
 
 // stir makes a search for a carrier try at once.
-func (s *Session) stir() {
+func (s *Session) stir() { ring(s.nudge) }
+
+// ring wakes who waits for a bell with room for one ring.
+func ring(bell chan<- struct{}) {
 	select {
-	case s.nudge <- struct{}{}:
+	case bell <- struct{}{}:
 	default:
 	}
 }
@@ -274,10 +272,7 @@ func (s *Session) end(reason *SessionError) {
 		}
 		s.wg.Done()
 		s.wg.Wait()
-		s.mu.Lock()
-		streams = s.streams.all() // some may have come since
-		s.mu.Unlock()
-		for _, st := range streams {
+		for _, st := range s.living() { // some may have come since
 			st.fail(reason)
 			s.forget(st)
 		}
@@ -297,25 +292,30 @@ func (s *Session) spawn(f func()) bool {
 	return true
 }
 
+// living gives the streams that are not forgotten.
+func (s *Session) living() []*Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.streams.all()
+}
+
 // tell has the peer hear of a stream.
 func (s *Session) tell(st *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.news[st] = struct{}{}
-	s.ringLocked()
+	s.sayLocked()
 }
 
-func (s *Session) ringLocked() {
-	select {
-	case s.ring <- struct{}{}:
-	default:
-	}
-}
-
-// forget takes a stream that both sides have finished with out of the table.
+// forget takes a stream that both sides have finished with out of the table, unless
+// the peer must hear of it once more: then talk comes back to it.
 func (s *Session) forget(st *Stream) {
 	st.mu.Lock()
-	if st.left {
+	s.mu.Lock()
+	_, again := s.news[st]
+	again = again && !s.ending
+	s.mu.Unlock()
+	if st.left || again {
 		st.mu.Unlock()
 		return
 	}
@@ -361,10 +361,7 @@ func (s *Session) wrote() {
 	}
 	s.written.Store(true)
 	if c := s.current.Load(); c != nil && !c.asking.Load() {
-		select {
-		case c.asked <- struct{}{}:
-		default:
-		}
+		ring(c.asked)
 	}
 }
 

@@ -131,6 +131,7 @@ func TestStreamReset(t *testing.T) {
 			if got := time.Since(start); got != rtt/2 {
 				t.Errorf("reset seen after %v, want %v", got, rtt/2)
 			}
+			synctest.Wait() // what ends the other direction comes with it, in a frame of its own
 			_, err = a.Write([]byte("x"))
 			wantStreamError(t, err, code, true)
 			a.Close()

@@ -52,6 +52,9 @@ type ListenerStats struct {
 	// many by TCP; RefusedPending were more than that.
 	Pending, MaxPending int
 	RefusedPending      uint64
+	// AskedPending are first packets of strangers that had to prove their address,
+	// because a quarter of MaxPending was its address's, or half of it anybody's.
+	AskedPending uint64
 	// Memory is what the streams of all edges may hold now, of MaxMemory.
 	Memory, MaxMemory int64
 	// RefusedStreams and RefusedMemory are streams of either side beyond the bound on
@@ -66,6 +69,7 @@ func (l *Listener) Stats() ListenerStats {
 		RefusedStreams: l.refused.streams.Load(), RefusedMemory: l.refused.memory.Load(),
 	}
 	st.Pending, st.RefusedPending = l.transport.Pending()
+	st.AskedPending = l.transport.Asked()
 	if l.tcp != nil {
 		now, refused := l.tcp.Pending()
 		st.Pending += now

@@ -318,7 +318,7 @@ func (st *Stream) received(f *wire.StreamData) (ok bool) {
 	d := &st.recv
 	if d.done {
 		d.told = false // it may not know
-		st.s.tell(st)
+		st.tellLocked()
 		return true
 	}
 	fresh, ok := d.take(f.Offset, f.Bytes, f.Fin)
@@ -350,7 +350,7 @@ func (st *Stream) aborted(code wire.Code) {
 		st.recv.finish(wire.CodeOK, &StreamError{Code: code, Remote: true})
 	}
 	st.recv.ended, st.recv.told = true, false
-	st.s.tell(st)
+	st.tellLocked()
 	st.wakeLocked()
 }
 

@@ -1,10 +1,25 @@
 package tunnel
 
-import "maps"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // maxHoles bounds the ids that the peer left out so far. Its streams come by lanes
 // of their own, so the first bytes of one may come after those of the next.
 const maxHoles = 4 * defaultStreams
+
+// fillStreams gives a bound on streams its default, and refuses one that can't be.
+func fillStreams(most *int) error {
+	if *most == 0 {
+		*most = defaultStreams
+	}
+	if *most < 0 || *most > mostStreams {
+		return fmt.Errorf("MaxStreams is %d, want at most %d", *most, mostStreams)
+	}
+	return nil
+}
 
 // table has the streams of a session by their ids.
 type table struct {
@@ -72,10 +87,4 @@ func (t *table) remove(id uint64) {
 	delete(t.streams, id)
 }
 
-func (t *table) all() []*Stream {
-	all := make([]*Stream, 0, len(t.streams))
-	for st := range maps.Values(t.streams) {
-		all = append(all, st)
-	}
-	return all
-}
+func (t *table) all() []*Stream { return slices.Collect(maps.Values(t.streams)) }

@@ -2,39 +2,57 @@ package tunnel
 
 import "github.com/skerry-io/skerry/tunnel/wire"
 
-// talk tells the peer about streams, the newest state of each.
-func (s *Session) talk(c *carrier) {
-	var buf []byte
-	warned := false
+// sayLocked has the peer hear what is new. There is a goroutine for it only while
+// there is something to say.
+func (s *Session) sayLocked() {
+	c := s.current.Load()
+	if s.saying || s.ending || c == nil || !s.newsLocked(c) {
+		return
+	}
+	s.saying = true
+	s.wg.Go(s.talk)
+}
+
+// newsLocked reports whether the peer must hear something by c.
+func (s *Session) newsLocked(c *carrier) bool {
+	return len(s.news) > 0 || len(s.replies) > 0 || s.mustWarnLocked(c)
+}
+
+// talk tells the peer about streams, the newest state of each, until there is
+// nothing more to say or no carrier.
+func (s *Session) talk() {
+	buf := s.frames.get()
+	defer s.frames.put(buf)
 	for {
-		select {
-		case <-s.ring:
-		case <-c.gone:
-			s.mu.Lock()
-			s.ringLocked() // what it was rung for is the next carrier's
-			s.mu.Unlock()
+		s.mu.Lock()
+		c := s.current.Load()
+		s.saying = c != nil && s.newsLocked(c)
+		more := s.saying
+		s.mu.Unlock()
+		if !more {
 			return
 		}
-		if buf = buf[:0]; !warned {
-			s.mu.Lock()
-			buf = s.goAwayLocked(buf)
-			s.mu.Unlock()
-			warned = len(buf) > 0
-		}
-		var finished []*Stream
-		if buf, finished = s.compose(c, buf); len(buf) > 0 {
+		b, finished := s.compose(c, (*buf)[:0])
+		*buf = b
+		if len(b) > 0 {
 			s.wrote()
-			if _, err := c.control.Write(buf); err != nil {
+			if _, err := c.control.Write(b); err != nil {
 				c.fail(err)
 				<-c.gone
 				continue
 			}
 		}
 		s.finish(c, finished)
-		if cap(buf) > 4<<10 {
-			buf = nil
-		}
 	}
+}
+
+// tellLocked has the peer hear of the stream, also when it was forgotten just now.
+func (st *Stream) tellLocked() {
+	if st.left {
+		st.s.reply(st.id)
+		return
+	}
+	st.s.tell(st)
 }
 
 // finish forgets the streams of which the last was said on c. If c was given up since
@@ -60,6 +78,10 @@ func (s *Session) compose(c *carrier, b []byte) (out []byte, finished []*Stream)
 		return b, nil
 	}
 	s.mu.Lock()
+	if s.mustWarnLocked(c) {
+		b = s.goAwayLocked(b)
+		c.warned = true
+	}
 	news, replies := s.news, s.replies
 	s.news, s.replies = make(map[*Stream]struct{}), nil
 	s.mu.Unlock()

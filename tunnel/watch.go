@@ -35,12 +35,17 @@ func (s *Session) watch(c *carrier) {
 			s.log.Info("path is dead", "silent", v.silent, "rtt", o.rtt)
 			s.lost(c, fmt.Sprintf("nothing received for %s", v.silent.Round(time.Millisecond)))
 			return
+		case c.expired():
+			// The edge may have a newer certificate, which it shows when it dials again.
+			s.log.Info("the edge's certificate has expired", "not_after", c.expires)
+			s.lost(c, "the certificate of its handshake has expired")
+			return
 		case v.heartbeat:
 			_ = c.conn.Ping() // fails when the carrier has ended, which is noticed below
 		case !l.asking && s.written.Load():
 			continue // written between observe and Store, when nobody had to ring
 		}
-		timer.Reset(v.next)
+		timer.Reset(c.within(v.next))
 		select {
 		case <-c.conn.Done():
 			s.ended(c)
@@ -51,6 +56,17 @@ func (s *Session) watch(c *carrier) {
 		case <-timer.C:
 		}
 	}
+}
+
+// expired reports that the certificate of the carrier's handshake is past its end.
+func (c *carrier) expired() bool { return !c.expires.IsZero() && time.Now().After(c.expires) }
+
+// within shortens a wait so that it does not outlast the certificate.
+func (c *carrier) within(d time.Duration) time.Duration {
+	if c.expires.IsZero() {
+		return d
+	}
+	return min(d, max(0, time.Until(c.expires))+time.Millisecond)
 }
 
 // locate counts the changes of an edge's address.

@@ -28,7 +28,7 @@ const (
 
 // Limits bound what a peer can make this side hold, and differ between the sides.
 type Limits struct {
-	// MaxLanes is how many lanes the peer may have open at once; zero means 576.
+	// MaxLanes is how many lanes the peer may have open at once.
 	MaxLanes int
 	// StreamWindow and ConnWindow are the most bytes that the peer may have under
 	// way, in one lane and in all.
@@ -41,22 +41,19 @@ type Limits struct {
 
 // EdgeLimits are for the side with one connection: 2 MiB fill 10 Mbit/s at
 // 1.6 s of round trip, 8 MiB are a gateway's whole share for the tunnel.
-func EdgeLimits() Limits {
-	return Limits{StreamWindow: 2 << 20, ConnWindow: 8 << 20, KeepAlive: keepAlive}
+func EdgeLimits(lanes int) Limits {
+	return Limits{MaxLanes: lanes, StreamWindow: 2 << 20, ConnWindow: 8 << 20, KeepAlive: keepAlive}
 }
 
 // CloudLimits are for the side with thousands of connections: 1 MiB fill
 // 10 Mbit/s at 0.8 s; 4 MiB times the edges is what a process can be made to hold.
 // It keeps nothing alive: only a packet from inside opens a NAT, and with both
 // sides at it their packets cross and cost twice.
-func CloudLimits() Limits {
-	return Limits{StreamWindow: 1 << 20, ConnWindow: 4 << 20}
+func CloudLimits(lanes int) Limits {
+	return Limits{MaxLanes: lanes, StreamWindow: 1 << 20, ConnWindow: 4 << 20}
 }
 
 func (l Limits) config() *quic.Config {
-	if l.MaxLanes == 0 {
-		l.MaxLanes = 576
-	}
 	return &quic.Config{
 		HandshakeIdleTimeout:           handshakeIdle,
 		MaxIdleTimeout:                 maxIdle,

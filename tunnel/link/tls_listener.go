@@ -26,7 +26,7 @@ const (
 type TLSListener struct {
 	ln      net.Listener
 	conf    *tls.Config
-	pending pending
+	pending *pending
 	ready   chan *tlsConn // has room for all that are pending
 	closing chan struct{} // closed by Close
 	stopped chan struct{} // closed when nothing is accepted any more
@@ -46,7 +46,7 @@ func ListenTLS(ln net.Listener, conf *tls.Config, maxPending int) *TLSListener {
 		maxPending = 256
 	}
 	l := &TLSListener{
-		ln: ln, conf: tlsConfig(conf), pending: pending{max: maxPending},
+		ln: ln, conf: tlsConfig(conf), pending: newPending(maxPending),
 		ready: make(chan *tlsConn, maxPending), closing: make(chan struct{}), stopped: make(chan struct{}),
 		handshakes: map[net.Conn]struct{}{},
 	}
@@ -125,7 +125,7 @@ func (l *TLSListener) run() {
 
 // admit starts the handshake if there is a place for one more stranger.
 func (l *TLSListener) admit(tcp net.Conn) {
-	t := l.pending.take()
+	t := l.pending.take(tcp.RemoteAddr())
 	if t == nil {
 		_ = tcp.Close()
 		return

@@ -23,7 +23,8 @@ type TransportConfig struct {
 	// address; all zero means a random one.
 	TokenKey [32]byte
 	// MaxPending bounds the connections whose peer is not known yet, on a
-	// Transport that listens; zero means 256.
+	// Transport that listens; zero means 256. One address, or one IPv6 network of 64
+	// bits, may have half of them.
 	MaxPending int
 }
 
@@ -41,7 +42,7 @@ func NewTransport(cfg TransportConfig) (*Transport, error) {
 	if cfg.MaxPending == 0 {
 		cfg.MaxPending = 256
 	}
-	p := &pending{max: cfg.MaxPending}
+	p := newPending(cfg.MaxPending)
 	// Address validation (Retry, one round trip more) is quic-go's default, off,
 	// while few handshakes are in flight. With half of the bound taken it goes on,
 	// so that forged source addresses can't take the other half.
@@ -112,6 +113,10 @@ func (t *Transport) Listen(conf *tls.Config, l Limits) (*Listener, error) {
 // Pending is how many connections are there whose peer is not known yet, and how
 // many more were refused so far.
 func (t *Transport) Pending() (now int, refused uint64) { return t.pending.counts() }
+
+// Asked is how many first packets were answered with no more than the demand to prove
+// their address (Retry, RFC 9000, section 8.1.2), which keeps nothing.
+func (t *Transport) Asked() uint64 { return t.pending.countAsked() }
 
 // Close closes the socket. Connections that are still open end without a word
 // to their peers.

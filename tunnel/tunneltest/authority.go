@@ -51,7 +51,16 @@ func newAuthority(tb testing.TB) *authority {
 	return &authority{cert: cert, key: key, pool: pool}
 }
 
-func (a *authority) issue(tb testing.TB, id certs.Identity) *tls.Certificate {
+// year is longer than any test.
+const year = 365 * 24 * time.Hour
+
+// Certificate signs one for an edge that has this long to live.
+func (n *Net) Certificate(node string, life time.Duration) *tls.Certificate {
+	n.tb.Helper()
+	return n.ca.issue(n.tb, certs.Identity{Cluster: Cluster, Node: node}, life)
+}
+
+func (a *authority) issue(tb testing.TB, id certs.Identity, life time.Duration) *tls.Certificate {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -64,7 +73,7 @@ func (a *authority) issue(tb testing.TB, id certs.Identity) *tls.Certificate {
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(now.UnixNano()),
-		NotBefore:    now.Add(-time.Minute), NotAfter: now.AddDate(1, 0, 0),
+		NotBefore:    now.Add(-time.Minute), NotAfter: now.Add(life),
 		URIs:        []*url.URL{uri},
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
@@ -82,7 +91,7 @@ func (a *authority) issue(tb testing.TB, id certs.Identity) *tls.Certificate {
 
 func (a *authority) serverTLS(tb testing.TB) *tls.Config {
 	tb.Helper()
-	cert := a.issue(tb, certs.Identity{Cluster: Cluster})
+	cert := a.issue(tb, certs.Identity{Cluster: Cluster}, year)
 	c, err := certs.ServerTLS(certs.ServerConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil },
 		ClientCAs:      a.pool, Cluster: Cluster, NextProtos: []string{tunnel.ALPN},
@@ -96,7 +105,7 @@ func (a *authority) serverTLS(tb testing.TB) *tls.Config {
 
 func (a *authority) clientTLS(tb testing.TB, node string) *tls.Config {
 	tb.Helper()
-	cert := a.issue(tb, certs.Identity{Cluster: Cluster, Node: node})
+	cert := a.issue(tb, certs.Identity{Cluster: Cluster, Node: node}, year)
 	c, err := certs.ClientTLS(certs.ClientConfig{
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return cert, nil },
 		RootCAs:              a.pool, Cluster: Cluster, NextProtos: []string{tunnel.ALPN},

@@ -3,6 +3,7 @@ package tunneltest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -53,6 +54,7 @@ type Net struct {
 	mu       sync.Mutex // guards the following fields
 	listener *tunnel.Listener
 	edges    int
+	replicas int // beside the first
 }
 
 // New starts the cloud's listener. Everything is closed at the end of the test.
@@ -69,6 +71,7 @@ func New(tb testing.TB, opt Options) *Net {
 	})
 	n.router.up = make(chan struct{})
 	close(n.router.up)
+	n.router.cloud = n.cloud
 	n.router.bad, n.router.shifts = make(map[string]bool), make(map[string]*shift)
 	n.router.random = rand.New(rand.NewPCG(opt.Seed, 1))
 	n.router.loss, n.router.burst = opt.Loss, opt.Burst
@@ -125,13 +128,17 @@ func (n *Net) Restart() {
 	n.listener = l
 }
 
-// Replica starts another cloud beside the first, of the same cluster, and gives its
-// address. It has no TCP. It is closed at the end of the test.
+// Replica starts another cloud beside those there are, of the same cluster, and gives
+// its address. It has no TCP. It is closed at the end of the test.
 func (n *Net) Replica() (l *tunnel.Listener, address string) {
 	n.tb.Helper()
-	addr := &net.UDPAddr{IP: net.IPv4(10, 0, 0, 3).To4(), Port: 7443}
+	n.mu.Lock()
+	n.replicas++
+	number := n.replicas
+	n.mu.Unlock()
+	addr := &net.UDPAddr{IP: net.IPv4(10, 0, byte(number>>8), byte(number+2)).To4(), Port: 7443}
 	cfg := n.cfg
-	cfg.PacketConn, cfg.Listener, cfg.Replica = n.endpoint(addr), nil, "cloud-1"
+	cfg.PacketConn, cfg.Listener, cfg.Replica = n.endpoint(addr), nil, fmt.Sprint("cloud-", number)
 	l, err := tunnel.Listen(n.tb.Context(), cfg)
 	if err != nil {
 		n.tb.Fatal(err)
@@ -277,6 +284,8 @@ type router struct {
 	noUDP  bool
 	until  int               // packets until one is lost, that one included; zero means never
 	shifts map[string]*shift // by the edges' addresses
+	cloud  *net.UDPAddr      // where edges dial to
+	behind *net.UDPAddr      // who is there; nil means that nothing is translated
 	up     chan struct{}     // closed while there is no outage
 }
 
@@ -305,7 +314,7 @@ func (r *router) SendPacket(p simnet.Packet) error {
 func (r *router) pass(p *simnet.Packet) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.translate(p) && !r.lostLocked(p.To.String())
+	return r.balance(p) && r.translate(p) && !r.lostLocked(p.To.String())
 }
 
 func (r *router) lostLocked(to string) bool {

@@ -2,8 +2,8 @@ package wire
 
 const typeExecRequest Type = 10
 
-// ExecRequest starts a command in a container. Input frames may follow it
-// without waiting for anything.
+// ExecRequest starts a command in a container, or joins what runs there. Input
+// frames may follow it without waiting for anything.
 type ExecRequest struct {
 	Namespace, Pod string
 	// UID is the pod's; an edge that runs another pod under the same name refuses.
@@ -14,6 +14,9 @@ type ExecRequest struct {
 	Stdin     bool
 	Stdout    bool
 	Stderr    bool
+	// Attach joins the container's own process instead of starting a command. An
+	// edge that does not know the field finds no command, and refuses.
+	Attach bool
 }
 
 // Type implements Frame.
@@ -28,7 +31,8 @@ func (f *ExecRequest) appendPayload(b []byte) []byte {
 	b = appendBool(b, f.TTY)
 	b = appendBool(b, f.Stdin)
 	b = appendBool(b, f.Stdout)
-	return appendBool(b, f.Stderr)
+	b = appendBool(b, f.Stderr)
+	return appendBool(b, f.Attach)
 }
 
 func (f *ExecRequest) parsePayload(d *decoder) {
@@ -41,4 +45,5 @@ func (f *ExecRequest) parsePayload(d *decoder) {
 	f.Stdin = d.bool()
 	f.Stdout = d.bool()
 	f.Stderr = d.bool()
+	f.Attach = len(d.b) > 0 && d.bool() // a cloud of before the field does not send it
 }

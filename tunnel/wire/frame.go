@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/quic-go/quic-go/quicvarint"
@@ -77,6 +79,18 @@ func newFrame(t Type) Frame { //nolint:ireturn // a decoder's result is an inter
 		return &Pong{}
 	case typeGoodbye:
 		return &Goodbye{}
+	case typeDigest:
+		return &Digest{}
+	case typeWant:
+		return &Want{}
+	case typeProgress:
+		return &Progress{}
+	case typeOutbox:
+		return &Outbox{}
+	case typeResend:
+		return &Resend{}
+	case typeForwardRequest:
+		return &ForwardRequest{}
 	}
 	return nil
 }
@@ -114,11 +128,23 @@ type byteReader interface {
 	io.ByteReader
 }
 
+const (
+	// keptBuffer is how much a Reader may hold while it waits for a frame: there is one
+	// for each stream of each edge. Larger buffers are shared.
+	keptBuffer = 512
+	// sharedBuffer holds any chunk of a stream.
+	sharedBuffer = MaxChunk + 64
+)
+
+// buffers are those of sharedBuffer bytes that no Reader has.
+var buffers = sync.Pool{New: func() any { return new([sharedBuffer]byte) }} //nolint:gochecknoglobals // a pool serves best whom it need not be handed to
+
 // Reader reads frames one after another.
 type Reader struct {
-	r   byteReader
-	max uint64
-	buf []byte
+	r      byteReader
+	max    uint64
+	buf    []byte              // its own
+	shared *[sharedBuffer]byte // nil between frames
 }
 
 // NewReader reads frames of at most maxPayload bytes from r. A bufio.Reader is
@@ -127,11 +153,57 @@ func NewReader(r byteReader, maxPayload int) *Reader {
 	return &Reader{r: r, max: uint64(max(maxPayload, 0))}
 }
 
+// payload reads n bytes. What it holds grows only as they come: a header alone claims
+// nothing.
+func (r *Reader) payload(n int) ([]byte, error) {
+	if n <= keptBuffer {
+		if cap(r.buf) < n {
+			r.buf = make([]byte, n)
+		}
+		b := r.buf[:n]
+		_, err := io.ReadFull(r.r, b)
+		return b, noEOF(err)
+	}
+	first, err := r.r.ReadByte()
+	if err != nil {
+		return nil, noEOF(err)
+	}
+	if n <= sharedBuffer {
+		r.shared, _ = buffers.Get().(*[sharedBuffer]byte)
+		b := r.shared[:n]
+		b[0] = first
+		_, err := io.ReadFull(r.r, b[1:])
+		return b, noEOF(err)
+	}
+	b := make([]byte, 1, sharedBuffer)
+	b[0] = first
+	for len(b) < n {
+		if len(b) == cap(b) {
+			b = slices.Grow(b, min(len(b), n-len(b)))
+		}
+		have := len(b)
+		b = b[:min(cap(b), n)]
+		if _, err := io.ReadFull(r.r, b[have:]); err != nil {
+			return nil, noEOF(err)
+		}
+	}
+	return b, nil
+}
+
+// release gives back what the last frame's bytes were in.
+func (r *Reader) release() {
+	if r.shared != nil {
+		buffers.Put(r.shared)
+		r.shared = nil
+	}
+}
+
 // Next returns the next frame whose type is known. Byte slices inside it are
 // valid until the following call. It returns io.EOF when the stream ends
 // between frames, io.ErrUnexpectedEOF when it ends inside one, and ErrTooLarge
 // or ErrMalformed when the peer broke the protocol.
 func (r *Reader) Next() (Frame, error) {
+	r.release()
 	for {
 		t, err := quicvarint.Read(r.r)
 		if err != nil {
@@ -151,14 +223,11 @@ func (r *Reader) Next() (Frame, error) {
 			}
 			continue
 		}
-		if uint64(cap(r.buf)) < n {
-			r.buf = make([]byte, n)
+		b, err := r.payload(int(n))
+		if err != nil {
+			return nil, err
 		}
-		r.buf = r.buf[:n]
-		if _, err := io.ReadFull(r.r, r.buf); err != nil {
-			return nil, noEOF(err)
-		}
-		d := decoder{b: r.buf}
+		d := decoder{b: b}
 		f.parsePayload(&d)
 		if d.err != nil {
 			return nil, fmt.Errorf("parse %T: %w", f, d.err)
@@ -259,10 +328,10 @@ func (d *decoder) bool() bool {
 	return p[0] == 1
 }
 
-// count reads the length of a list whose items take at least one byte each.
-func (d *decoder) count() int {
+// count reads the length of a list whose items take at least so many bytes each.
+func (d *decoder) count(least int) int {
 	n := d.uint()
-	if n > uint64(len(d.b)) {
+	if n > uint64(len(d.b)/least) {
 		d.fail("list is cut short")
 		return 0
 	}
@@ -270,7 +339,7 @@ func (d *decoder) count() int {
 }
 
 func (d *decoder) strings() []string {
-	n := d.count()
+	n := d.count(1)
 	if n == 0 {
 		return nil
 	}

@@ -29,7 +29,12 @@ func (f *Have) appendPayload(b []byte) []byte {
 
 func (f *Have) parsePayload(d *decoder) {
 	f.Last = d.bool()
-	for range d.count() {
+	n := d.count(2)
+	if n == 0 {
+		return
+	}
+	f.Entries = make([]Entry, 0, n)
+	for range n {
 		e := Entry{Key: d.string(), Version: d.string()}
 		if d.err != nil {
 			return

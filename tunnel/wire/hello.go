@@ -29,7 +29,20 @@ type Hello struct {
 	Carrier uint64
 	// MaxStreams is how many streams the cloud may have open at once.
 	MaxStreams uint64
+	// Taints are what the operator wants on the Node when it is made. A cloud of before
+	// the field makes it without.
+	Taints []Taint
 }
+
+// Taint keeps pods from a Node that do not tolerate it, as in Kubernetes.
+type Taint struct {
+	Key, Value string // Value may be empty
+	// Effect is NoSchedule, PreferNoSchedule or NoExecute.
+	Effect string
+}
+
+// Resumes reports whether a session is to go on; Resume is the next frame then.
+func (f *Hello) Resumes() bool { return f.Session != [16]byte{} }
 
 // Type implements Frame.
 func (*Hello) Type() Type { return typeHello }
@@ -49,11 +62,18 @@ func (f *Hello) appendPayload(b []byte) []byte {
 	b = appendStrings(b, f.Labels)
 	b = append(b, f.Session[:]...)
 	b = appendUint(b, f.Carrier)
-	return appendUint(b, f.MaxStreams)
+	b = appendUint(b, f.MaxStreams)
+	b = appendUint(b, uint64(len(f.Taints)))
+	for _, t := range f.Taints {
+		b = appendBytes(b, t.Key)
+		b = appendBytes(b, t.Value)
+		b = appendBytes(b, t.Effect)
+	}
+	return b
 }
 
 func (f *Hello) parsePayload(d *decoder) {
-	for range d.count() {
+	for range d.count(1) {
 		f.Versions = append(f.Versions, d.uint())
 	}
 	d.raw(f.Incarnation[:])
@@ -67,4 +87,13 @@ func (f *Hello) parsePayload(d *decoder) {
 	d.raw(f.Session[:])
 	f.Carrier = d.uint()
 	f.MaxStreams = d.uint()
+	if len(d.b) == 0 {
+		return // an edge of before the field
+	}
+	for range d.count(3) {
+		f.Taints = append(f.Taints, Taint{Key: d.string(), Value: d.string(), Effect: d.string()})
+		if d.err != nil {
+			return
+		}
+	}
 }

@@ -23,12 +23,44 @@ const (
 	// ResourceTokens holds authenticationv1.TokenRequest under
 	// tokens/NAMESPACE/POD/ID with the ID of TokenID.
 	ResourceTokens Resource = "tokens"
+	// ResourceClaims holds corev1.PersistentVolumeClaim under
+	// persistentvolumeclaims/NAMESPACE/NAME.
+	ResourceClaims Resource = "persistentvolumeclaims"
+	// ResourceVolumes holds corev1.PersistentVolume under persistentvolumes/NAME.
+	ResourceVolumes Resource = "persistentvolumes"
+	// ResourceRuntimeClasses holds nodev1.RuntimeClass under runtimeclasses/NAME.
+	ResourceRuntimeClasses Resource = "runtimeclasses"
+	// ResourceNodes holds the corev1.Node of the edge itself under nodes/NAME, as far as
+	// it decides what may run there.
+	ResourceNodes Resource = "nodes"
+	// ResourceBundles holds certificatesv1.ClusterTrustBundle under
+	// clustertrustbundles/NAME.
+	ResourceBundles Resource = "clustertrustbundles"
+	// ResourceServices holds corev1.Service under services/NAMESPACE/NAME, as far as
+	// environment variables tell of it.
+	ResourceServices Resource = "services"
+	// ResourceServiceLinks holds the corev1.ServiceList of a namespace under
+	// servicelinks/NAMESPACE: what pods there are told of in their environment.
+	ResourceServiceLinks Resource = "servicelinks"
+	// ResourceCertificates holds certificatesv1.PodCertificateRequest under
+	// podcertificaterequests/NAMESPACE/NAME with the NAME of CertificateRequestName, once
+	// it has been answered.
+	ResourceCertificates Resource = "podcertificaterequests"
 )
 
-// ObjectKey gives the key of an object of a pod, ConfigMap or Secret.
+// AnnotationCertificates is "true" on the Node that an edge is sent of itself while the
+// cluster takes requests for pods' certificates: it may come to, and edges learn of it as
+// of anything else that is desired.
+const AnnotationCertificates = "skerry.io/pod-certificates"
+
+// ObjectKey gives the key of an object in a namespace.
 func ObjectKey(r Resource, namespace, name string) string {
 	return string(r) + "/" + namespace + "/" + name
 }
+
+// ClusterKey gives the key of an object that has no namespace, or of what there is
+// once for each namespace.
+func ClusterKey(r Resource, name string) string { return string(r) + "/" + name }
 
 // TokenKey gives the key of a projected service account token.
 func TokenKey(namespace, pod, id string) string {
@@ -44,14 +76,27 @@ func TokenID(podUID, audience string, seconds int64) string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// CertificateRequestName names the PodCertificateRequest that an edge asks for: "skerry-"
+// and the first 32 hex digits of the SHA-256 of its PKCS#10 request in DER. So the edge
+// knows the answer by its name, and who asks twice has asked once.
+func CertificateRequestName(der []byte) string {
+	sum := sha256.Sum256(der)
+	return "skerry-" + hex.EncodeToString(sum[:16])
+}
+
 // SplitKey takes a key apart. For a token name is the pod's and id the token's;
-// else id is empty. A resource that this build does not know is not ok.
+// else id is empty. The namespace is empty for what has none. A resource that this build does not know is not ok.
 func SplitKey(key string) (r Resource, namespace, name, id string, ok bool) {
 	p := strings.Split(key, "/")
 	r = Resource(p[0])
 	parts := 3
 	switch r {
-	case ResourcePods, ResourceConfigMaps, ResourceSecrets:
+	case ResourcePods, ResourceConfigMaps, ResourceSecrets, ResourceClaims, ResourceServices, ResourceCertificates:
+	case ResourceVolumes, ResourceRuntimeClasses, ResourceServiceLinks, ResourceNodes, ResourceBundles:
+		if len(p) != 2 || p[1] == "" {
+			return "", "", "", "", false
+		}
+		return r, "", p[1], "", true
 	case ResourceTokens:
 		parts = 4
 	default:

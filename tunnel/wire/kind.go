@@ -1,17 +1,12 @@
 package wire
 
-import (
-	"fmt"
-	"io"
-
-	"github.com/quic-go/quic-go/quicvarint"
-)
+import "fmt"
 
 // Version is the protocol version spoken by this build. It is raised when
 // something changes that an older peer can't skip.
 const Version = 1
 
-// Kind says what a stream is for. It is the first thing on every stream.
+// Kind says what a stream is for.
 type Kind uint64
 
 // The kinds of streams, and who opens them.
@@ -26,6 +21,11 @@ const (
 	KindKubelet Kind = 4
 	// KindExec carries one remote command; opened by the cloud.
 	KindExec Kind = 5
+	// KindForward carries one connection to a port of a pod; opened by the cloud.
+	KindForward Kind = 6
+	// KindRenewal carries an edge's request for its next certificate and the answer;
+	// opened by the edge. The cloud opens one to tell which CAs count.
+	KindRenewal Kind = 7
 )
 
 // String gives the name that logs and metrics use.
@@ -41,18 +41,10 @@ func (k Kind) String() string {
 		return "kubelet"
 	case KindExec:
 		return "exec"
+	case KindForward:
+		return "portforward"
+	case KindRenewal:
+		return "renewal"
 	}
 	return fmt.Sprintf("kind-%d", uint64(k))
-}
-
-// AppendKind appends the header of a stream.
-func AppendKind(b []byte, k Kind) []byte { return quicvarint.Append(b, uint64(k)) }
-
-// ReadKind reads the header of a stream.
-func ReadKind(r io.ByteReader) (Kind, error) {
-	v, err := quicvarint.Read(r)
-	if err != nil {
-		return 0, fmt.Errorf("read stream kind: %w", err)
-	}
-	return Kind(v), nil
 }

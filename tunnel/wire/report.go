@@ -1,5 +1,7 @@
 package wire
 
+import "strconv"
+
 const typeReport Type = 8
 
 // Subject says what a Report is about.
@@ -17,7 +19,18 @@ const (
 	SubjectPodGone Subject = 3
 	// SubjectEvent carries an Event with its original times.
 	SubjectEvent Subject = 4
+	// SubjectCertificate asks for a certificate for a pod. Value is a
+	// certificatesv1.PodCertificateRequest of which metadata (namespace) and of its spec
+	// the pod's name and UID, the PKCS#10 request and what the pod's volume says count:
+	// signer, longest life and annotations. Key is "podcertificates/NS/POD/VOLUME/INDEX",
+	// INDEX being that of the volume's source.
+	SubjectCertificate Subject = 7
 )
+
+// CertificateKey gives the key of a SubjectCertificate.
+func CertificateKey(namespace, pod, volume string, index int) string {
+	return "podcertificates/" + namespace + "/" + pod + "/" + volume + "/" + strconv.Itoa(index)
+}
 
 // Report is one message from an edge's outbox. Reports of the same subject and
 // key supersede one another, but for events.

@@ -20,7 +20,7 @@ func (f *Resume) appendPayload(b []byte) []byte {
 }
 
 func (f *Resume) parsePayload(d *decoder) {
-	for range d.count() {
+	for range d.count(5) {
 		var s StreamAck
 		s.parsePayload(d)
 		f.Streams = append(f.Streams, s)

@@ -10,8 +10,10 @@ type Upsert struct {
 	Key string
 	// Version is opaque to the edge; it comes back in Have.
 	Version string
-	// Value is the object as Kubernetes protobuf.
+	// Value is the object as Kubernetes protobuf, in the encoding that follows.
 	Value []byte
+	// Encoding is one of package tunnel/dictionary; zero is the object itself.
+	Encoding uint64
 }
 
 // Type implements Frame.
@@ -21,7 +23,8 @@ func (f *Upsert) appendPayload(b []byte) []byte {
 	b = appendUint(b, f.Seq)
 	b = appendBytes(b, f.Key)
 	b = appendBytes(b, f.Version)
-	return appendBytes(b, f.Value)
+	b = appendBytes(b, f.Value)
+	return appendUint(b, f.Encoding)
 }
 
 func (f *Upsert) parsePayload(d *decoder) {
@@ -29,4 +32,5 @@ func (f *Upsert) parsePayload(d *decoder) {
 	f.Key = d.string()
 	f.Version = d.string()
 	f.Value = d.bytes()
+	f.Encoding = d.uint()
 }
