@@ -5,6 +5,9 @@ package certs
 const (
 	// EnrollPath is where the proxy takes an EnrollRequest by POST.
 	EnrollPath = "/enroll/v1"
+	// RenewPath is where the proxy takes a RenewRequest by POST. It is for edges whose
+	// certificate has expired; others send the same over a stream of their session.
+	RenewPath = "/renew/v1"
 	// MaxEnrollBody bounds requests and answers. A P-256 CSR takes 500 bytes,
 	// a bundle of CA certificates a few thousand.
 	MaxEnrollBody = 32 << 10
@@ -28,6 +31,21 @@ type EnrollResponse struct {
 	NodeName    string `json:"nodeName"`
 }
 
+// RenewRequest asks for an edge's next certificate, with the same identity and for the
+// same key. Whoever has the key may ask: the request is signed with it, and the answer is
+// of no use without it, so that a copy of either does no harm.
+type RenewRequest struct {
+	Certificate  string `json:"certificate"` // PEM, the last one
+	CSR          string `json:"csr"`         // PEM, of its key
+	AgentVersion string `json:"agentVersion,omitempty"`
+}
+
+// RenewAnswer holds one of the two.
+type RenewAnswer struct {
+	Granted *EnrollResponse `json:"granted,omitempty"`
+	Refused *EnrollRefusal  `json:"refused,omitempty"`
+}
+
 // EnrollCode says why the proxy refused, for programs.
 type EnrollCode string
 
@@ -42,6 +60,8 @@ const (
 	CodeOtherNode    EnrollCode = "token_other_node" // bound to another node name
 	CodeNodeTaken    EnrollCode = "node_taken"       // a node that Skerry does not manage
 	CodeRevokedNow   EnrollCode = "revoked_now"      // a revocation covers certificates signed now
+	CodeRevoked      EnrollCode = "revoked"          // the certificate to be renewed was
+	CodeExpired      EnrollCode = "expired"          // it ended longer ago than the grace time
 	CodeTooMany      EnrollCode = "too_many_requests"
 	CodeUnavailable  EnrollCode = "unavailable"
 )

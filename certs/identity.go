@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 )
 
 const (
@@ -119,6 +120,18 @@ func CertificateIdentity(cert *x509.Certificate) (Identity, error) {
 		return Identity{}, fmt.Errorf("%w: %w", ErrNoIdentity, err)
 	}
 	return id, nil
+}
+
+// JoinedAt is when the edge joined that a certificate is of. A renewal keeps it, so that a
+// revocation up to some moment holds for all certificates that descend from those signed
+// until then, whenever they were renewed. It is in the subject's serialNumber (RFC 4519,
+// section 2.31), as of RFC 3339; a certificate without one was signed at the join.
+func JoinedAt(cert *x509.Certificate) time.Time {
+	at, err := time.Parse(time.RFC3339, cert.Subject.SerialNumber)
+	if err != nil || at.After(cert.NotBefore) {
+		return cert.NotBefore
+	}
+	return at
 }
 
 // PeerIdentity gives the identity of the peer of a finished handshake. A state

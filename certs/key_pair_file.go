@@ -73,13 +73,23 @@ func (f *KeyPairFile) Run(ctx context.Context) error {
 
 // Reload reads the files again when they changed, and reports whether the pair
 // in use is a new one.
-func (f *KeyPairFile) Reload() (bool, error) {
+func (f *KeyPairFile) Reload() (bool, error) { return f.read(false) }
+
+// Replaced reads the files that the caller has replaced. They need not look changed: a
+// certificate may be as long as the one before, and have come in the same tick of the
+// file system's clock.
+func (f *KeyPairFile) Replaced() error {
+	_, err := f.read(true)
+	return err
+}
+
+func (f *KeyPairFile) read(again bool) (bool, error) {
 	stamp, err := f.stat()
 	if err != nil {
 		return false, err
 	}
 	f.mu.Lock()
-	same := f.pair != nil && stamp == f.stamp
+	same := f.pair != nil && stamp == f.stamp && !again
 	f.mu.Unlock()
 	if same {
 		return false, nil

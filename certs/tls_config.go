@@ -73,6 +73,8 @@ type ClientConfig struct {
 	// SessionCache makes resumption possible; nil means none. A session is resumed
 	// only with the certificate with which it began.
 	SessionCache tls.ClientSessionCache
+	// Clock is by what certificates are checked; nil means time.Now.
+	Clock *Clock
 }
 
 // ClientTLS builds the edge side of the mutual handshake: TLS 1.3 only, and the
@@ -97,8 +99,12 @@ func ClientTLS(cfg ClientConfig) (*tls.Config, error) {
 		GetClientCertificate: cfg.GetClientCertificate,
 		RootCAs:              cfg.RootCAs,
 		ServerName:           cfg.ServerName,
-		VerifyConnection:     verifier{cluster: cfg.Cluster, wantProxy: true}.verify,
 	}
+	v := verifier{cluster: cfg.Cluster, wantProxy: true}
+	if cfg.Clock != nil {
+		conf.Time, v.now = cfg.Clock.Now, cfg.Clock.Now
+	}
+	conf.VerifyConnection = v.verify
 	if cfg.SessionCache != nil {
 		conf.ClientSessionCache = sessionCache{cfg.SessionCache, cfg.GetClientCertificate}
 	}
@@ -112,6 +118,7 @@ type verifier struct {
 	cluster   string
 	wantProxy bool
 	revoked   func(Identity, *x509.Certificate) bool
+	now       func() time.Time // nil means time.Now
 }
 
 func (v verifier) verify(state tls.ConnectionState) error {
@@ -126,7 +133,11 @@ func (v verifier) verify(state tls.ConnectionState) error {
 		return fmt.Errorf("peer %s has the wrong role", id)
 	}
 	leaf := state.VerifiedChains[0][0]
-	if now := time.Now(); now.After(leaf.NotAfter) {
+	now := time.Now
+	if v.now != nil {
+		now = v.now
+	}
+	if now().After(leaf.NotAfter) {
 		return fmt.Errorf("certificate of %s expired %s", id, leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
 	if v.revoked != nil && v.revoked(id, leaf) {

@@ -131,7 +131,7 @@ func Join(ctx context.Context, cfg Config) (Result, error) {
 // checkResponse verifies what came over a connection that was verified already: a
 // proxy with a bug must not leave a machine with files that never connect.
 func checkResponse(cfg Config, resp certs.EnrollResponse, key *ecdsa.PublicKey, now time.Time) (*x509.Certificate, error) {
-	cas, err := parseCertificates(resp.CA)
+	cas, err := certs.ParseBundle([]byte(resp.CA))
 	if err != nil {
 		return nil, fmt.Errorf("CA: %w", err)
 	}
@@ -146,7 +146,7 @@ func checkResponse(cfg Config, resp certs.EnrollResponse, key *ecdsa.PublicKey, 
 	if !pinned {
 		return nil, errors.New("the CA bundle does not hold the pinned CA")
 	}
-	leaves, err := parseCertificates(resp.Certificate)
+	leaves, err := certs.ParseBundle([]byte(resp.Certificate))
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
@@ -172,24 +172,4 @@ func checkResponse(cfg Config, resp certs.EnrollResponse, key *ecdsa.PublicKey, 
 		return nil, fmt.Errorf("the certificate is for %s, want %s", id, want)
 	}
 	return leaf, nil
-}
-
-func parseCertificates(text string) ([]*x509.Certificate, error) {
-	var list []*x509.Certificate
-	rest := []byte(text)
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, cert)
-	}
-	if len(list) == 0 {
-		return nil, errors.New("not PEM")
-	}
-	return list, nil
 }

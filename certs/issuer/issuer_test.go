@@ -98,7 +98,7 @@ func TestSignEdgeTakesTheKeyAndNothingElse(t *testing.T) {
 		if len(cert.DNSNames)+len(cert.IPAddresses)+len(cert.EmailAddresses) != 0 || len(cert.URIs) != 1 {
 			t.Errorf("names from the request: %v %v %v", cert.DNSNames, cert.IPAddresses, cert.URIs)
 		}
-		if got := cert.Subject.String(); got != "CN=edge-1" {
+		if got := cert.Subject.String(); got != "SERIALNUMBER="+cert.NotBefore.UTC().Format(time.RFC3339)+",CN=edge-1" {
 			t.Errorf("subject %s", got)
 		}
 		if cert.IsCA || cert.KeyUsage != x509.KeyUsageDigitalSignature {

@@ -69,6 +69,11 @@ func CheckRequest(csrPEM []byte) (*ecdsa.PublicKey, error) {
 // from before it let in). Only the proxy checks these certificates, by the clock
 // that signed them, so a late clock on the edge does not matter.
 func (ca *CA) SignEdge(csrPEM []byte, id certs.Identity, ttl time.Duration) ([]byte, error) {
+	return ca.signEdge(csrPEM, id, ttl, time.Now().Truncate(time.Second))
+}
+
+// signEdge signs for an edge that joined at some time, see certs.JoinedAt.
+func (ca *CA) signEdge(csrPEM []byte, id certs.Identity, ttl time.Duration, joined time.Time) ([]byte, error) {
 	if id.IsProxy() {
 		return nil, errors.New("sign edge: identity has no node name")
 	}
@@ -77,7 +82,8 @@ func (ca *CA) SignEdge(csrPEM []byte, id certs.Identity, ttl time.Duration) ([]b
 		return nil, err
 	}
 	template := &x509.Certificate{
-		Subject:     pkix.Name{CommonName: commonName(id.Node)}, // for people; nothing reads it
+		// The name is for people; nothing reads it.
+		Subject:     pkix.Name{CommonName: commonName(id.Node), SerialNumber: joined.UTC().Format(time.RFC3339)},
 		NotBefore:   time.Now().Truncate(time.Second),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}

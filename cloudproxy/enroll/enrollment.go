@@ -49,7 +49,7 @@ func (s *Service) enroll(ctx context.Context, req certs.EnrollRequest, source ne
 	if err != nil {
 		return certs.EnrollResponse{}, err
 	}
-	certificate, err := auth.ca.SignEdge([]byte(req.CSR), id, s.cfg.TTL)
+	certificate, err := auth.state.Signer().SignEdge([]byte(req.CSR), id, s.cfg.TTL)
 	if err != nil {
 		return certs.EnrollResponse{}, err
 	}
@@ -59,7 +59,7 @@ func (s *Service) enroll(ctx context.Context, req certs.EnrollRequest, source ne
 	s.recordUse(ctx, secret, req.NodeName, source, again)
 	return certs.EnrollResponse{
 		Certificate: string(certificate),
-		CA:          string(auth.ca.CertPEM()),
+		CA:          string(certs.EncodeBundle(auth.state.Trusted())),
 		Cluster:     auth.cluster,
 		NodeName:    req.NodeName,
 	}, nil
@@ -106,16 +106,23 @@ func (s *Service) checkNode(ctx context.Context, name string) (exists bool, err 
 		return false, refuse(certs.CodeRevokedNow, fmt.Sprintf("node %q is revoked up to a moment that has not passed yet; "+
 			"try again in a few seconds, or correct its entry in ConfigMap %s/%s", name, s.cfg.Namespace, revokedName))
 	}
+	node, err := s.ownNode(ctx, name)
+	return node != nil, err
+}
+
+// ownNode gives the Node of that name, nil when there is none, and refuses one that is
+// none of ours.
+func (s *Service) ownNode(ctx context.Context, name string) (*corev1.Node, error) {
 	node, err := s.cfg.Client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return false, nil
+		return nil, nil //nolint:nilnil // a name that is free is no error
 	}
 	if err != nil {
-		return false, fmt.Errorf("read node %s: %w", name, err)
+		return nil, fmt.Errorf("read node %s: %w", name, err)
 	}
 	if !s.cfg.ManagedNode(node) {
-		return false, refuse(certs.CodeNodeTaken, fmt.Sprintf(
+		return nil, refuse(certs.CodeNodeTaken, fmt.Sprintf(
 			"the cluster has a node %q that is not an edge; choose another name (--node-name)", name))
 	}
-	return true, nil
+	return node, nil
 }

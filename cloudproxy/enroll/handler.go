@@ -24,9 +24,9 @@ func statusOf(code certs.EnrollCode) int {
 	switch code {
 	case certs.CodeBadRequest:
 		return http.StatusBadRequest
-	case certs.CodeUnauthorized, certs.CodeTokenExpired, certs.CodeTokenUsed:
+	case certs.CodeUnauthorized, certs.CodeTokenExpired, certs.CodeTokenUsed, certs.CodeExpired:
 		return http.StatusUnauthorized
-	case certs.CodeTokenPurpose, certs.CodeOtherNode:
+	case certs.CodeTokenPurpose, certs.CodeOtherNode, certs.CodeRevoked:
 		return http.StatusForbidden
 	case certs.CodeNodeTaken, certs.CodeRevokedNow:
 		return http.StatusConflict

@@ -33,25 +33,28 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// maxSources bounds each generation of remembered addresses, about 1 MB in all.
+// maxSources bounds each generation of those that are remembered, about 1 MB in all.
 const maxSources = 4096
 
-// limiter remembers sources in two generations: when the younger one is full, the
-// older one is dropped. That bounds memory without a clean-up goroutine, and who
-// keeps asking stays remembered.
-type limiter struct {
-	limits Limits
-	total  *rate.Limiter
+// An edge renews thrice in a rotation of the CA, and else each twenty days. Each renewal
+// takes signatures, and a request to kube-apiserver that others wait behind.
+const (
+	renewalsPerSecond = 1.0 / 20
+	renewalsBurst     = 6
+)
 
-	mu         sync.Mutex // guards the following fields
-	young, old map[netip.Prefix]*rate.Limiter
+// limiter bounds the requests of strangers, and the renewals of edges.
+type limiter struct {
+	total    *rate.Limiter
+	sources  recent[netip.Prefix]
+	renewals recent[string]
 }
 
 func newLimiter(l Limits) *limiter {
 	return &limiter{
-		limits: l,
-		total:  rate.NewLimiter(rate.Limit(l.Total), l.TotalBurst),
-		young:  map[netip.Prefix]*rate.Limiter{},
+		total:    rate.NewLimiter(rate.Limit(l.Total), l.TotalBurst),
+		sources:  recent[netip.Prefix]{limit: rate.Limit(l.PerSource), burst: l.PerSourceBurst},
+		renewals: recent[string]{limit: renewalsPerSecond, burst: renewalsBurst},
 	}
 }
 
@@ -60,6 +63,9 @@ func newLimiter(l Limits) *limiter {
 func (l *limiter) allow(source netip.Addr) bool {
 	return l.of(source).Allow() && l.total.Allow()
 }
+
+// renewal counts one through the session of a node.
+func (l *limiter) renewal(node string) bool { return l.renewals.of(node).Allow() }
 
 func (l *limiter) of(source netip.Addr) *rate.Limiter {
 	const v6Subscriber = 64 // what one IPv6 customer has at least
@@ -72,18 +78,33 @@ func (l *limiter) of(source netip.Addr) *rate.Limiter {
 	if err != nil {
 		prefix = netip.Prefix{} // no address: all such share one
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if lim, ok := l.young[prefix]; ok {
+	return l.sources.of(prefix)
+}
+
+// recent remembers who asks in two generations: when the younger one is full, the
+// older one is dropped. That bounds memory without a clean-up goroutine, and who
+// keeps asking stays remembered.
+type recent[K comparable] struct {
+	limit rate.Limit
+	burst int
+
+	mu         sync.Mutex // guards the following fields
+	young, old map[K]*rate.Limiter
+}
+
+func (r *recent[K]) of(who K) *rate.Limiter {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if lim, ok := r.young[who]; ok {
 		return lim
 	}
-	lim, ok := l.old[prefix]
+	lim, ok := r.old[who]
 	if !ok {
-		lim = rate.NewLimiter(rate.Limit(l.limits.PerSource), l.limits.PerSourceBurst)
+		lim = rate.NewLimiter(r.limit, r.burst)
 	}
-	if len(l.young) >= maxSources {
-		l.old, l.young = l.young, map[netip.Prefix]*rate.Limiter{}
+	if r.young == nil || len(r.young) >= maxSources {
+		r.old, r.young = r.young, map[K]*rate.Limiter{}
 	}
-	l.young[prefix] = lim
+	r.young[who] = lim
 	return lim
 }

@@ -28,8 +28,8 @@ const revokedName = "skerry-revoked"
 // is let in until a person repairs it.
 func forever() time.Time { return time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }
 
-// revocations is the set of revoked nodes: a certificate of one that is valid
-// from the time given or earlier is refused.
+// revocations is the set of revoked nodes: a certificate of one that joined at the
+// time given or earlier is refused, whenever it was renewed.
 type revocations struct {
 	log *slog.Logger
 
@@ -41,7 +41,7 @@ type revocations struct {
 // Revoked reports whether a verified certificate is refused. It fits
 // certs.ServerConfig and is asked on every handshake.
 func (s *Service) Revoked(id certs.Identity, cert *x509.Certificate) bool {
-	return s.revoked.covers(id.Node, cert.NotBefore)
+	return s.revoked.covers(id.Node, certs.JoinedAt(cert))
 }
 
 // OnRevoked registers what is called, from the goroutine of Run, with each node
@@ -53,11 +53,11 @@ func (s *Service) OnRevoked(f func(node string)) {
 	s.revoked.callbacks = append(s.revoked.callbacks, f)
 }
 
-func (r *revocations) covers(node string, notBefore time.Time) bool {
+func (r *revocations) covers(node string, joined time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	until, ok := r.until[node]
-	return ok && !notBefore.After(until)
+	return ok && !joined.After(until)
 }
 
 // when gives up to when the node is revoked, zero for one that is not.
@@ -69,15 +69,11 @@ func (r *revocations) when(node string) time.Time {
 
 // set takes a new state of the ConfigMap and tells what became stricter.
 func (r *revocations) set(data map[string]string) {
-	next := make(map[string]time.Time, len(data))
-	for node, text := range data {
-		until, err := time.Parse(time.RFC3339, text)
-		if err != nil {
-			// Somebody wanted this node out and mistyped. Letting it in is worse.
-			r.log.Error("unreadable revocation, refusing the node", "node", node, "value", text)
-			until = forever()
+	next := parseRevocations(data)
+	for node, until := range next {
+		if until.Equal(forever()) {
+			r.log.Error("unreadable revocation, refusing the node", "node", node, "value", data[node])
 		}
-		next[node] = until
 	}
 	r.mu.Lock()
 	before, callbacks := r.until, r.callbacks
@@ -98,6 +94,31 @@ func (r *revocations) set(data map[string]string) {
 			r.log.Warn("revocation removed", "node", node)
 		}
 	}
+}
+
+// parseRevocations reads the ConfigMap's data.
+func parseRevocations(data map[string]string) map[string]time.Time {
+	list := make(map[string]time.Time, len(data))
+	for node, text := range data {
+		until, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			until = forever() // somebody wanted this node out and mistyped; letting it in is worse
+		}
+		list[node] = until
+	}
+	return list
+}
+
+// ReadRevocations gives up to when which nodes are revoked.
+func ReadRevocations(ctx context.Context, client kubernetes.Interface, namespace string) (map[string]time.Time, error) {
+	cm, err := client.CoreV1().ConfigMaps(namespace).Get(ctx, revokedName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return map[string]time.Time{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read revocations: %w", err)
+	}
+	return parseRevocations(cm.Data), nil
 }
 
 // readRevocations fills the set before the first session is accepted: an informer

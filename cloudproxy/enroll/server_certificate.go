@@ -36,45 +36,50 @@ func (s *Service) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	return nil, errors.New("enrolment is not ready")
 }
 
-// renewServerCertificate signs a new one and says when the next is due: at two
-// thirds of its life.
-func (s *Service) renewServerCertificate(auth *authority) (time.Time, error) {
+// renewServerCertificate signs a new one. The next is due at two thirds of its life.
+func (s *Service) renewServerCertificate(auth *authority) error {
 	names := append([]string(nil), s.cfg.Names...)
 	for _, addr := range s.cfg.Advertise {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {
-			return time.Time{}, err
+			return err
 		}
 		names = append(names, host)
 	}
-	pair, err := auth.ca.SignServer(issuer.ServerRequest{Cluster: auth.cluster, Names: names})
+	pair, err := auth.state.CA.SignServer(issuer.ServerRequest{Cluster: auth.cluster, Names: names})
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
 	now := time.Now()
 	renew := now.Add(pair.Leaf.NotAfter.Sub(now) * 2 / 3)
 	auth.server.Store(&serverCertificate{pair, renew})
-	return renew, nil
+	return nil
 }
 
+// keepServerCertificate renews the one in use. A change of the CA brings its own.
 func (s *Service) keepServerCertificate(ctx context.Context) error {
-	auth := s.identity.Load()
-	due := auth.server.Load().renew
+	var retry time.Time
 	for {
+		changed, auth := s.Changed(), s.identity.Load()
+		due := auth.server.Load().renew
+		if due.Before(retry) {
+			due = retry
+		}
 		timer := time.NewTimer(time.Until(due))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return ctx.Err()
+		case <-changed:
+			timer.Stop()
+			continue
 		case <-timer.C:
 		}
-		next, err := s.renewServerCertificate(auth)
-		if err != nil {
+		if err := s.renewServerCertificate(auth); err != nil {
 			s.log.Error("server certificate not renewed", "err", err)
-			due = time.Now().Add(retryRenewal)
+			retry = time.Now().Add(retryRenewal)
 			continue
 		}
 		s.log.Info("server certificate renewed", "not_after", s.ServerCertificate().Leaf.NotAfter)
-		due = next
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/skerry-io/skerry/certs"
 	"github.com/skerry-io/skerry/certs/issuer"
+	"github.com/skerry-io/skerry/cloudproxy/enroll/rotation"
 )
 
 // DefaultNamespace is where the proxy and its objects live.
@@ -26,6 +27,12 @@ const DefaultNamespace = "skerry-system"
 // ManagedLabel is on every Node that Skerry owns. A token never buys the name of
 // a Node without it: its holder would be sent that node's pods and secrets.
 const ManagedLabel = "skerry.io/edge"
+
+// managedByLabel is on the objects that Skerry made.
+const (
+	managedByLabel = "app.kubernetes.io/managed-by"
+	managedBy      = "skerry"
+)
 
 // Config is what New needs.
 type Config struct {
@@ -40,6 +47,9 @@ type Config struct {
 	Names []string
 	// TTL is the life of edges' certificates; 0 means issuer.DefaultTTL.
 	TTL time.Duration
+	// Grace is how long after its end a certificate can still be renewed, by who has its
+	// key; 0 means DefaultGrace.
+	Grace time.Duration
 	// Limits bounds the load that strangers can cause; zero fields mean defaults.
 	Limits Limits
 	// Connected reports whether the node has a session now, for the log of a
@@ -47,6 +57,9 @@ type Config struct {
 	Connected func(node string) bool
 	// ManagedNode reports whether Skerry owns the Node; nil looks for ManagedLabel.
 	ManagedNode func(*corev1.Node) bool
+	// Key gives the KeyHash of the key that a node is known by, empty when none is. An
+	// edge whose CA was replaced renews only with that; nil means that none can.
+	Key func(*corev1.Node) string
 	// Logger nil discards.
 	Logger *slog.Logger
 }
@@ -72,8 +85,14 @@ func (c Config) withDefaults() (Config, error) {
 	if c.ManagedNode == nil {
 		c.ManagedNode = func(n *corev1.Node) bool { _, ok := n.Labels[ManagedLabel]; return ok }
 	}
+	if c.Key == nil {
+		c.Key = func(*corev1.Node) string { return "" }
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Grace <= 0 {
+		c.Grace = DefaultGrace
 	}
 	c.Limits = c.Limits.withDefaults()
 	return c, nil
@@ -87,15 +106,23 @@ type Service struct {
 	revoked  revocations
 	identity atomic.Pointer[authority] // nil until Prepare
 
-	prepare sync.Mutex // held while preparing
+	renewed func(node string) // see OnRenewed
+
+	prepare sync.Mutex    // held while preparing and while the CA changes; guards the following field
+	changed chan struct{} // closed at the next change of the CA
 }
 
-// authority is what Prepare finds out; it never changes afterwards but for the
-// proxy's own certificate.
+// authority is what Prepare finds out. A change of the CA makes another one; of itself
+// only the proxy's own certificate changes.
 type authority struct {
-	ca      *issuer.CA
+	state   *rotation.State
 	cluster string
 	server  atomic.Pointer[serverCertificate]
+}
+
+// info is what join commands need.
+func (a *authority) info(server string) Info {
+	return Info{Server: server, CA: certs.EncodeBundle(a.state.Trusted()), Cluster: a.cluster}
 }
 
 // New checks the configuration and asks nobody anything.
@@ -109,6 +136,7 @@ func New(cfg Config) (*Service, error) {
 		log:     cfg.Logger,
 		limiter: newLimiter(cfg.Limits),
 		revoked: revocations{log: cfg.Logger},
+		changed: make(chan struct{}),
 	}, nil
 }
 
@@ -127,21 +155,21 @@ func (s *Service) Prepare(ctx context.Context) error {
 		return fmt.Errorf("read the cluster's id: %w", err)
 	}
 	auth := &authority{cluster: string(ns.UID)}
-	if auth.ca, err = s.loadOrCreateCA(ctx, auth.cluster); err != nil {
+	if auth.state, err = s.loadOrCreateCA(ctx, auth.cluster); err != nil {
 		return err
 	}
-	if _, err := s.renewServerCertificate(auth); err != nil {
+	if err := s.renewServerCertificate(auth); err != nil {
 		return err
 	}
 	if err := s.readRevocations(ctx); err != nil {
 		return err
 	}
-	info := Info{Server: s.cfg.Advertise[0], CA: auth.ca.CertPEM(), Cluster: auth.cluster}
+	info := auth.info(s.cfg.Advertise[0])
 	if err := writeInfo(ctx, s.cfg.Client, s.cfg.Namespace, info); err != nil {
 		return err
 	}
 	s.identity.Store(auth)
-	s.log.Info("enrolment ready", "cluster", auth.cluster, "ca_hash", auth.ca.Hash().String(), "server", info.Server)
+	s.log.Info("enrolment ready", "cluster", auth.cluster, "ca_hash", auth.state.CA.Hash().String(), "server", info.Server)
 	return nil
 }
 
@@ -152,15 +180,16 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.watchRevocations(ctx) })
+	g.Go(func() error { return s.watchCA(ctx) })
 	g.Go(func() error { return s.keepServerCertificate(ctx) })
 	g.Go(func() error { return s.sweepTokens(ctx) })
 	return g.Wait()
 }
 
-// CA gives the cluster's CA, nil before Prepare.
+// CA gives the cluster's CA, by which this proxy is known; nil before Prepare.
 func (s *Service) CA() *issuer.CA {
 	if auth := s.identity.Load(); auth != nil {
-		return auth.ca
+		return auth.state.CA
 	}
 	return nil
 }
@@ -173,9 +202,11 @@ func (s *Service) Cluster() string {
 	return ""
 }
 
-// Handler serves certs.EnrollPath.
+// Handler serves certs.EnrollPath, certs.RenewPath and certs.SuccessionPath.
 func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+certs.EnrollPath, s.serveEnroll)
+	mux.HandleFunc("POST "+certs.RenewPath, s.serveRenew)
+	mux.HandleFunc("GET "+certs.SuccessionPath, s.serveSuccession)
 	return mux
 }

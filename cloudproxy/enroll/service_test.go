@@ -19,6 +19,7 @@ import (
 
 	"github.com/skerry-io/skerry/certs"
 	"github.com/skerry-io/skerry/certs/issuer"
+	"github.com/skerry-io/skerry/cloudproxy/enroll/rotation"
 )
 
 func TestReplicasAgreeOnOneCA(t *testing.T) {
@@ -27,11 +28,11 @@ func TestReplicasAgreeOnOneCA(t *testing.T) {
 	// The second replica looked before the first one wrote.
 	looked := false
 	client.PrependReactor("get", "secrets", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		if get, ok := action.(clienttesting.GetAction); !ok || get.GetName() != caSecretName || looked {
+		if get, ok := action.(clienttesting.GetAction); !ok || get.GetName() != rotation.SecretName || looked {
 			return false, nil, nil
 		}
 		looked = true
-		return true, nil, apierrors.NewNotFound(corev1.Resource("secrets"), caSecretName)
+		return true, nil, apierrors.NewNotFound(corev1.Resource("secrets"), rotation.SecretName)
 	})
 	second := newService(t, client, nil)
 	if !looked || !first.CA().Certificate().Equal(second.CA().Certificate()) {
@@ -49,7 +50,7 @@ func TestReplicasAgreeOnOneCA(t *testing.T) {
 
 func TestBrokenCAIsNeverReplaced(t *testing.T) {
 	client := newClient(t, &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: DefaultNamespace, Name: caSecretName},
+		ObjectMeta: metav1.ObjectMeta{Namespace: DefaultNamespace, Name: rotation.SecretName},
 		Data:       map[string][]byte{"tls.crt": []byte("garbage")},
 	})
 	s, err := New(Config{Client: client, Advertise: []string{"a:1"}})
@@ -59,7 +60,7 @@ func TestBrokenCAIsNeverReplaced(t *testing.T) {
 	if err := s.Prepare(t.Context()); err == nil || !strings.Contains(err.Error(), "restore it") {
 		t.Errorf("got %v", err)
 	}
-	secret, err := client.CoreV1().Secrets(DefaultNamespace).Get(t.Context(), caSecretName, metav1.GetOptions{})
+	secret, err := client.CoreV1().Secrets(DefaultNamespace).Get(t.Context(), rotation.SecretName, metav1.GetOptions{})
 	if err != nil || string(secret.Data["tls.crt"]) != "garbage" {
 		t.Errorf("the secret was changed: %v, %v", secret.Data, err)
 	}
@@ -169,8 +170,8 @@ func TestLimiterIsBounded(t *testing.T) {
 			t.Fatal("a source that keeps asking was forgotten")
 		}
 	}
-	if len(l.young) > maxSources || len(l.old) > maxSources {
-		t.Errorf("%d and %d sources remembered", len(l.young), len(l.old))
+	if len(l.sources.young) > maxSources || len(l.sources.old) > maxSources {
+		t.Errorf("%d and %d sources remembered", len(l.sources.young), len(l.sources.old))
 	}
 	if l.of(netip.MustParseAddr("2001:db8::1")) != l.of(netip.MustParseAddr("2001:db8::2")) {
 		t.Error("one /64 counts as many sources")

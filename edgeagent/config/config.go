@@ -10,9 +10,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 )
@@ -21,6 +24,15 @@ import (
 const (
 	APIVersion = "skerry.io/v1alpha1"
 	Kind       = "EdgeAgentConfig"
+)
+
+// Values of OtherUplinks, and of CgroupDriver.
+const (
+	Auto  = "auto"
+	Never = "never"
+
+	Systemd  = "systemd"
+	Cgroupfs = "cgroupfs"
 )
 
 // DefaultFile is where the agent looks for its configuration.
@@ -37,6 +49,10 @@ type Config struct {
 	// NodeName is this edge's name in the cluster. The certificate decides; this
 	// must agree with it.
 	NodeName string `json:"nodeName"`
+	// OtherUplinks says whether other devices than the one that the routing table
+	// chooses carry the session to the cloud while that one seems dead: auto, all that
+	// have a default route; never, where only a VPN's device may.
+	OtherUplinks string `json:"otherUplinks,omitempty"`
 	// StateDir holds the store and the pods' volumes.
 	StateDir string `json:"stateDir,omitempty"`
 	// CertDir holds ca.crt, edge.crt and edge.key.
@@ -45,15 +61,49 @@ type Config struct {
 	CRISocket string `json:"criSocket,omitempty"`
 	// PodLogsDir is where containers' logs are written.
 	PodLogsDir string `json:"podLogsDir,omitempty"`
-	// CgroupRoot is the cgroup under which pods live.
+	// StaticPodPath is a folder with a pod in each file, which run with no cloud;
+	// empty means none.
+	StaticPodPath string `json:"staticPodPath,omitempty"`
+	// CgroupRoot is the cgroup under which pods live, and nothing else does.
 	CgroupRoot string `json:"cgroupRoot,omitempty"`
+	// CgroupDriver is who makes control groups: auto, who does for the runtime; systemd
+	// or cgroupfs for a runtime that does not tell.
+	CgroupDriver string `json:"cgroupDriver,omitempty"`
 	// Labels go onto the Node object.
 	Labels map[string]string `json:"labels,omitempty"`
+	// Taints go onto the Node when it is made, and are not put back when somebody takes
+	// them away; each is as ParseTaint reads it.
+	Taints []string `json:"taints,omitempty"`
+	NodeResources
 	// ClusterDNS are the name servers of pods with dnsPolicy ClusterFirst; none
 	// means that such pods get the machine's own.
 	ClusterDNS []string `json:"clusterDNS,omitempty"`
 	// ClusterDomain is the cluster's DNS domain.
 	ClusterDomain string `json:"clusterDomain,omitempty"`
+	// ContainerLogMaxSize is how large a container's log may grow before it is rotated,
+	// as a Kubernetes quantity; negative means without bound.
+	ContainerLogMaxSize string `json:"containerLogMaxSize,omitempty"`
+	// ContainerLogMaxFiles is how many files a container's log may have, from 2.
+	ContainerLogMaxFiles int `json:"containerLogMaxFiles,omitempty"`
+	// ImageGCHighThresholdPercent is how full the disk of images may be before unused
+	// ones are removed, ImageGCLowThresholdPercent how full it is then. 100 means never.
+	ImageGCHighThresholdPercent int `json:"imageGCHighThresholdPercent,omitempty"`
+	ImageGCLowThresholdPercent  int `json:"imageGCLowThresholdPercent,omitempty"`
+	// ImageMinimumGCAge is how long an image stays after it has come,
+	// ImageMaximumGCAge how long it may be unused whatever the disk has; 0s means for
+	// ever.
+	ImageMinimumGCAge metav1.Duration `json:"imageMinimumGCAge,omitzero"`
+	ImageMaximumGCAge metav1.Duration `json:"imageMaximumGCAge,omitzero"`
+	// MaxParallelImagePulls is how many images are pulled at a time; 1 means one after
+	// another.
+	MaxParallelImagePulls int `json:"maxParallelImagePulls,omitempty"`
+	// ImageCredentialProviderConfig is a kubelet's CredentialProviderConfig, or a folder
+	// of them; empty means none. ImageCredentialProviderBinDir has the plugins.
+	ImageCredentialProviderConfig string `json:"imageCredentialProviderConfig,omitempty"`
+	ImageCredentialProviderBinDir string `json:"imageCredentialProviderBinDir,omitempty"`
+	// ImageDir is a folder with image archives that are imported, for machines without
+	// a registry; empty means images below StateDir.
+	ImageDir string `json:"imageDir,omitempty"`
 	// LogLevel is debug, info, warn or error.
 	LogLevel string `json:"logLevel,omitempty"`
 	// LogFormat is text or json.
@@ -73,14 +123,24 @@ func Default() Config {
 	return Config{
 		APIVersion:    APIVersion,
 		Kind:          Kind,
+		OtherUplinks:  Auto,
 		StateDir:      "/var/lib/skerry",
 		CertDir:       "/etc/skerry/pki",
 		CRISocket:     "unix:///run/containerd/containerd.sock",
 		PodLogsDir:    "/var/log/pods",
+		StaticPodPath: "/etc/skerry/manifests",
 		CgroupRoot:    "/skerry",
+		CgroupDriver:  Auto,
 		ClusterDomain: "cluster.local",
 		LogLevel:      "info",
 		LogFormat:     "text",
+
+		ContainerLogMaxSize:         "10Mi",
+		ContainerLogMaxFiles:        5,
+		ImageGCHighThresholdPercent: 85,
+		ImageGCLowThresholdPercent:  80,
+		ImageMinimumGCAge:           metav1.Duration{Duration: 2 * time.Minute},
+		MaxParallelImagePulls:       2,
 	}
 }
 
@@ -135,6 +195,9 @@ func (c *Config) Validate() error {
 	if msgs := validation.IsDNS1123Subdomain(c.NodeName); len(msgs) > 0 {
 		return &Error{"nodeName", strings.Join(msgs, "; ")}
 	}
+	if c.OtherUplinks != Auto && c.OtherUplinks != Never {
+		return &Error{"otherUplinks", fmt.Sprintf("%q is neither %s nor %s", c.OtherUplinks, Auto, Never)}
+	}
 	for _, d := range []struct{ field, path string }{
 		{"stateDir", c.StateDir}, {"certDir", c.CertDir}, {"podLogsDir", c.PodLogsDir}, {"cgroupRoot", c.CgroupRoot},
 	} {
@@ -142,23 +205,30 @@ func (c *Config) Validate() error {
 			return &Error{d.field, fmt.Sprintf("%q is not an absolute path", d.path)}
 		}
 	}
+	if filepath.Clean(c.CgroupRoot) == "/" {
+		return &Error{"cgroupRoot", "is that of the whole machine, must be one below it such as " + Default().CgroupRoot}
+	}
+	if !slices.Contains([]string{Auto, Systemd, Cgroupfs}, c.CgroupDriver) {
+		return &Error{"cgroupDriver", fmt.Sprintf("%q is none of %s, %s and %s", c.CgroupDriver, Auto, Systemd, Cgroupfs)}
+	}
+	if c.StaticPodPath != "" && !filepath.IsAbs(c.StaticPodPath) {
+		return &Error{"staticPodPath", fmt.Sprintf("%q is not an absolute path", c.StaticPodPath)}
+	}
 	if p, ok := strings.CutPrefix(c.CRISocket, "unix://"); !ok || !filepath.IsAbs(p) {
 		return &Error{"criSocket", fmt.Sprintf("%q is not of the form unix:///path", c.CRISocket)}
 	}
-	for k, v := range c.Labels {
-		if msgs := validation.IsQualifiedName(k); len(msgs) > 0 {
-			return &Error{"labels", fmt.Sprintf("key %q: %s", k, strings.Join(msgs, "; "))}
-		}
-		if msgs := validation.IsValidLabelValue(v); len(msgs) > 0 {
-			return &Error{"labels", fmt.Sprintf("value of %q: %s", k, strings.Join(msgs, "; "))}
-		}
+	if err := c.validateClaims(); err != nil {
+		return err
+	}
+	if err := c.validateResources(); err != nil {
+		return err
 	}
 	for _, s := range c.ClusterDNS {
 		if _, err := netip.ParseAddr(s); err != nil {
 			return &Error{"clusterDNS", fmt.Sprintf("%q is not an IP address", s)}
 		}
 	}
-	return nil
+	return c.validateStorage()
 }
 
 func validateServer(s string) error {
@@ -180,12 +250,16 @@ func validateServer(s string) error {
 func (c *Config) Marshal() ([]byte, error) {
 	short, def := *c, Default()
 	for _, f := range []struct{ of, def *string }{
+		{&short.OtherUplinks, &def.OtherUplinks},
 		{&short.StateDir, &def.StateDir},
 		{&short.CertDir, &def.CertDir},
 		{&short.CRISocket, &def.CRISocket},
 		{&short.PodLogsDir, &def.PodLogsDir},
+		{&short.StaticPodPath, &def.StaticPodPath},
 		{&short.CgroupRoot, &def.CgroupRoot},
+		{&short.CgroupDriver, &def.CgroupDriver},
 		{&short.ClusterDomain, &def.ClusterDomain},
+		{&short.ContainerLogMaxSize, &def.ContainerLogMaxSize},
 		{&short.LogLevel, &def.LogLevel},
 		{&short.LogFormat, &def.LogFormat},
 	} {
@@ -193,6 +267,7 @@ func (c *Config) Marshal() ([]byte, error) {
 			*f.of = ""
 		}
 	}
+	short.withoutStorageDefaults(&def)
 	b, err := yaml.Marshal(&short)
 	if err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)

@@ -11,8 +11,10 @@ import (
 
 const (
 	// A path that failed is tried again at once, and then every 2 s: after an
-	// outage the user waits for the next try. It costs a few packets.
+	// outage the user waits for the next try. Each costs some kilobytes, so that after
+	// hours the waits are a share of what was waited already.
 	firstWait, longestWait = 200 * time.Millisecond, 2 * time.Second
+	waitShare, hoursWait   = 200, 30 * time.Second
 	// An answer that says no is not changed by asking often.
 	firstRefused, longestRefused = 2 * time.Second, 30 * time.Second
 	// A proxy that goes away sends all its edges off at the same moment.
@@ -23,11 +25,17 @@ const (
 )
 
 // backoff says when to dial again.
-type backoff struct{ failures int }
+type backoff struct {
+	failures int
+	since    time.Time // when the last session ended
+}
 
 // next takes how long the session lived (zero when there was none) and why it
 // ended. The result is spread by a quarter to either side.
 func (b *backoff) next(lived time.Duration, err error) time.Duration {
+	if lived > 0 {
+		b.since = time.Now()
+	}
 	if lived >= goodSession {
 		b.failures = 0
 	}
@@ -36,7 +44,7 @@ func (b *backoff) next(lived time.Duration, err error) time.Duration {
 		return rand.N(goingAwaySpread)
 	}
 	b.failures++
-	first, longest := firstWait, longestWait
+	first, longest := firstWait, max(longestWait, min(time.Since(b.since)/waitShare, hoursWait))
 	if refused(err) || replaced(err) {
 		first, longest = firstRefused, longestRefused
 	}

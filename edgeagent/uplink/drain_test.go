@@ -19,13 +19,13 @@ import (
 func startAt(t *testing.T, n *tunneltest.Net, address *atomic.Pointer[string]) *uplink.Uplink {
 	t.Helper()
 	return run(t, uplink.Config{
-		Dial: func(ctx context.Context, incarnation uplink.Incarnation, seq uint64) (uplink.Session, error) {
-			cfg := n.Config("edge-1", seq)
-			cfg.Hello.Incarnation = incarnation
+		Session: func(ctx context.Context, b uplink.Begin) (uplink.Session, error) {
+			cfg := n.Config("edge-1", b.Seq)
+			cfg.Hello.Incarnation = b.Incarnation
 			if a := address.Load(); a != nil {
 				cfg.Address = *a
 			}
-			s, err := tunnel.Dial(ctx, cfg)
+			s, err := tunnel.New(ctx, cfg)
 			if err != nil {
 				return nil, err
 			}

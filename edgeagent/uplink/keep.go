@@ -2,11 +2,13 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"time"
 
+	"github.com/skerry-io/skerry/tunnel"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -22,6 +24,10 @@ const (
 type Dialer interface {
 	Dial(ctx context.Context, kind wire.Kind) (net.Conn, error)
 }
+
+// changer is a Dialer that says when there may be another session: its streams need
+// not wait for what became of the last one's. *Uplink is one.
+type changer interface{ Changed() <-chan struct{} }
 
 // Keeper keeps one stream open, again and again. All fields but Log are required.
 type Keeper struct {
@@ -44,6 +50,10 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 	wait := minStreamWait
 	for {
+		var changed <-chan struct{}
+		if d, ok := k.Dialer.(changer); ok {
+			changed = d.Changed()
+		}
 		useful := false
 		conn, err := k.Dialer.Dial(ctx, k.Kind)
 		if err == nil {
@@ -58,9 +68,16 @@ func (k *Keeper) Run(ctx context.Context) error {
 		if useful {
 			wait = minStreamWait
 		}
-		log.Info("stream ended", "kind", k.Kind.String(), "error", err, "wait", wait)
+		level := slog.LevelInfo
+		if _, ended := errors.AsType[*tunnel.SessionError](err); ended {
+			level = slog.LevelDebug // the uplink has said so
+		}
+		log.Log(ctx, level, "stream ended", "kind", k.Kind.String(), "error", err, "wait", wait)
 		select {
 		case <-time.After(wait/2 + rand.N(wait)):
+		case <-changed:
+			wait = minStreamWait
+			continue
 		case <-ctx.Done():
 			return nil
 		}

@@ -22,6 +22,7 @@ const dialTimeout = 30 * time.Second
 
 // Session is what the uplink needs of a *tunnel.Session.
 type Session interface {
+	Dial(ctx context.Context) error
 	Open(ctx context.Context, kind wire.Kind) (*tunnel.Stream, error)
 	Accept(ctx context.Context) (*tunnel.Stream, error)
 	Check()
@@ -35,10 +36,19 @@ type Session interface {
 // Incarnation tells one start of the agent from another, see wire.Hello.
 type Incarnation [16]byte
 
+// Begin is what a session is told of those before it.
+type Begin struct {
+	// Incarnation and Seq belong into its Hello.
+	Incarnation Incarnation
+	Seq         uint64
+	// Since is since when the cloud is out of reach.
+	Since time.Time
+}
+
 // Config is what New needs.
 type Config struct {
-	// Dial makes a session; incarnation and seq belong into its Hello.
-	Dial func(ctx context.Context, incarnation Incarnation, seq uint64) (Session, error)
+	// Session prepares a session, see tunnel.New; the uplink dials it.
+	Session func(ctx context.Context, b Begin) (Session, error)
 	// Watch calls changed when the machine's addresses or routes have changed, until
 	// ctx ends; see WatchNetwork. nil means that nobody does.
 	Watch func(ctx context.Context, changed func()) error
@@ -56,17 +66,20 @@ type Uplink struct {
 
 	mu        sync.Mutex           // guards the following fields
 	session   Session              // nil while there is none
+	greeting  Session              // is being dialed, or nil
 	live      map[Session]struct{} // session, and those that are being left
 	searching bool                 // for a session, or for a better one
 	change    chan struct{}
+	since     time.Time // when session came or went
+	lastErr   error     // of the last dial, or of the session's end
 	listeners map[wire.Kind]*listener
 	over      bool // Run has returned
 }
 
 // New draws the incarnation. Run does the work.
 func New(cfg Config) (*Uplink, error) {
-	if cfg.Dial == nil {
-		return nil, errors.New("uplink: Dial is missing")
+	if cfg.Session == nil {
+		return nil, errors.New("uplink: Session is missing")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -77,6 +90,7 @@ func New(cfg Config) (*Uplink, error) {
 		live:      make(map[Session]struct{}),
 		searching: true,
 		change:    make(chan struct{}),
+		since:     time.Now(),
 		listeners: make(map[wire.Kind]*listener),
 	}
 	_, _ = rand.Read(u.incarnation[:]) // never fails
@@ -94,12 +108,13 @@ func (u *Uplink) Run(ctx context.Context) error {
 			}
 		})
 	}
-	var b backoff
+	b := backoff{since: time.Now()}
 	for seq := uint64(1); ; seq++ {
-		lived, err := u.once(ctx, seq)
+		lived, err := u.once(ctx, Begin{u.incarnation, seq, b.since})
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		u.note(err)
 		wait := b.next(lived, err)
 		u.report(err, lived, wait, b.failures)
 		if !u.pause(ctx, wait, refused(err)) {
@@ -115,19 +130,24 @@ func (u *Uplink) Connected() bool {
 	return u.session != nil
 }
 
-// Changed gives a channel that is closed when Connected next changes. Ask for it
-// before Connected, so that nothing is missed.
+// Changed gives a channel that is closed when Connected next changes, and when a
+// session is being dialed while there is none. Ask for it before Connected, so that
+// nothing is missed.
 func (u *Uplink) Changed() <-chan struct{} {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.change
 }
 
-// Dial opens a stream to the cloud. It waits for a session until ctx ends.
+// Dial opens a stream to the cloud. It waits for a session until ctx ends; one that
+// is being dialed will do, so that the stream's first bytes go with the first packets.
 func (u *Uplink) Dial(ctx context.Context, kind wire.Kind) (net.Conn, error) {
 	for {
 		u.mu.Lock()
 		s, change, over := u.session, u.change, u.over
+		if s == nil {
+			s = u.greeting
+		}
 		u.mu.Unlock()
 		if over {
 			return nil, fmt.Errorf("dial %s stream: uplink: %w", kind, net.ErrClosed)
@@ -155,15 +175,21 @@ var errGoingAway = errors.New("the proxy goes away")
 
 // once makes one session and serves it to its end, or until the cloud wants to be
 // rid of it: then it lives on beside the next one.
-func (u *Uplink) once(ctx context.Context, seq uint64) (lived time.Duration, err error) {
-	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	s, err := u.cfg.Dial(dctx, u.incarnation, seq)
-	cancel()
+func (u *Uplink) once(ctx context.Context, b Begin) (lived time.Duration, err error) {
+	s, err := u.cfg.Session(ctx, b)
 	if err != nil {
 		return 0, err
 	}
+	u.greet(s)
+	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	err = s.Dial(dctx)
+	cancel()
+	if err != nil {
+		u.greet(nil)
+		return 0, err
+	}
 	start := time.Now()
-	u.cfg.Log.Info("connected to the cloud", "seq", seq)
+	u.cfg.Log.Info("connected to the cloud", "seq", b.Seq)
 	if old := u.publish(s); old != nil {
 		u.wg.Go(func() {
 			old.Leave(ctx)
@@ -197,11 +223,23 @@ func (u *Uplink) serve(ctx context.Context, s Session) error {
 	return errors.Join(s.Err(), err)
 }
 
+// greet makes s, which may be nil, the session that is being dialed.
+func (u *Uplink) greet(s Session) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.greeting = s; s != nil && u.session == nil {
+		u.changedLocked()
+	}
+}
+
 // publish makes s the session, and gives the one that it replaces.
 func (u *Uplink) publish(s Session) (old Session) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	old, u.session = u.session, s
+	old, u.session, u.greeting = u.session, s, nil
+	if old == nil {
+		u.since, u.lastErr = time.Now(), nil
+	}
 	u.live[s] = struct{}{}
 	u.searching = false
 	u.changedLocked()
@@ -214,7 +252,7 @@ func (u *Uplink) ended(s Session) {
 	defer u.mu.Unlock()
 	delete(u.live, s)
 	if u.session == s {
-		u.session, u.searching = nil, true
+		u.session, u.searching, u.since = nil, true, time.Now()
 		u.changedLocked()
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,10 +26,10 @@ const rtt = 60 * time.Millisecond
 func start(t *testing.T, n *tunneltest.Net) *uplink.Uplink {
 	t.Helper()
 	return run(t, uplink.Config{
-		Dial: func(ctx context.Context, incarnation uplink.Incarnation, seq uint64) (uplink.Session, error) {
-			cfg := n.Config("edge-1", seq)
-			cfg.Hello.Incarnation = incarnation
-			s, err := tunnel.Dial(ctx, cfg)
+		Session: func(ctx context.Context, b uplink.Begin) (uplink.Session, error) {
+			cfg := n.Config("edge-1", b.Seq)
+			cfg.Hello.Incarnation = b.Incarnation
+			s, err := tunnel.New(ctx, cfg)
 			if err != nil {
 				return nil, err
 			}
@@ -207,9 +208,9 @@ func TestOutage(t *testing.T) {
 
 func TestDialWaitsForASession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
-		n.Outage(true)
-		u := start(t, n)
+		u := run(t, uplink.Config{Session: func(context.Context, uplink.Begin) (uplink.Session, error) {
+			return nil, tunnel.ErrUntrusted
+		}})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		begin := time.Now()
@@ -230,6 +231,7 @@ type fakeSession struct {
 	checked int
 }
 
+func (s *fakeSession) Dial(context.Context) error                              { return nil }
 func (s *fakeSession) Open(context.Context, wire.Kind) (*tunnel.Stream, error) { return nil, s.err }
 func (s *fakeSession) Accept(ctx context.Context) (*tunnel.Stream, error) {
 	select {
@@ -265,7 +267,7 @@ func TestWaitsBetweenDials(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var at []time.Time
-				run(t, uplink.Config{Dial: func(context.Context, uplink.Incarnation, uint64) (uplink.Session, error) {
+				run(t, uplink.Config{Session: func(context.Context, uplink.Begin) (uplink.Session, error) {
 					at = append(at, time.Now())
 					return nil, tt.err
 				}})
@@ -287,7 +289,7 @@ func TestNetworkChange(t *testing.T) {
 		session := &fakeSession{done: make(chan struct{}), err: errors.New("dead")}
 		var at []time.Time
 		run(t, uplink.Config{
-			Dial: func(context.Context, uplink.Incarnation, uint64) (uplink.Session, error) {
+			Session: func(context.Context, uplink.Begin) (uplink.Session, error) {
 				at = append(at, time.Now())
 				if len(at) > 1 {
 					return nil, context.DeadlineExceeded
@@ -318,13 +320,108 @@ func TestNetworkChange(t *testing.T) {
 	})
 }
 
+// After hours without the cloud the edge asks rarely: a packet may cost money.
+func TestWaitsGrowWithTheOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dials atomic.Int64
+		start := time.Now()
+		run(t, uplink.Config{Session: func(_ context.Context, b uplink.Begin) (uplink.Session, error) {
+			dials.Add(1)
+			if !b.Since.Equal(start) {
+				t.Errorf("a dial was told that the cloud is away since %v, want %v", b.Since, start)
+			}
+			return nil, context.DeadlineExceeded
+		}})
+		tunneltest.Pass(10 * time.Hour)
+		synctest.Wait()
+		before := dials.Load()
+		tunneltest.Pass(time.Hour)
+		synctest.Wait()
+		if got := dials.Load() - before; got < 95 || got > 160 {
+			t.Errorf("%d dials in the eleventh hour, want one each 30 s", got)
+		}
+	})
+}
+
+func TestStreamsGoWithTheFirstPackets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		begin := time.Now()
+		u := start(t, n)
+		st, err := u.Dial(t.Context(), wire.KindReport)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.Close()
+		if u.Connected() {
+			t.Error("connected before the cloud has said anything")
+		}
+		io.WriteString(st, "first")
+		far, err := acceptSession(t, n).Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(far, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Since(begin); got < rtt*3/2 || got >= rtt*2 {
+			t.Errorf("the cloud has read it after %v, want one and a half round trips", got)
+		}
+	})
+}
+
+// What was opened on a session that came to nothing is opened again on the next.
+func TestStreamOfAFailedDialComesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+		n.Outage(true)
+		u := start(t, n)
+		ctx, cancel := context.WithCancel(t.Context())
+		var streams atomic.Int64
+		k := uplink.Keeper{
+			Dialer: u, Kind: wire.KindReport, Failed: func() error { return nil },
+			Serve: func(_ context.Context, conn net.Conn) (bool, error) {
+				defer conn.Close()
+				streams.Add(1)
+				io.WriteString(conn, "hello")
+				_, err := conn.Read(make([]byte, 1))
+				return false, err
+			},
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- k.Run(ctx) }()
+		tunneltest.Pass(10 * time.Minute)
+		synctest.Wait()
+		if got := streams.Load(); got < 10 || got > 60 {
+			t.Errorf("%d streams in ten minutes without the cloud, want one for each dial", got)
+		}
+		n.Outage(false)
+		back := time.Now()
+		far, err := acceptSession(t, n).Accept(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(far, make([]byte, 5)); err != nil {
+			t.Fatal(err)
+		}
+		if got := time.Since(back); got > 10*time.Second {
+			t.Errorf("the stream came %v after the link", got)
+		}
+		cancel()
+		far.Close()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestRefusalIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out bytes.Buffer
 		var mu sync.Mutex
 		run(t, uplink.Config{
 			Log: slog.New(slog.NewTextHandler(lockedWriter{&mu, &out}, nil)),
-			Dial: func(context.Context, uplink.Incarnation, uint64) (uplink.Session, error) {
+			Session: func(context.Context, uplink.Begin) (uplink.Session, error) {
 				return nil, &tunnel.SessionError{Code: wire.CodeRevoked, Text: "since yesterday", Remote: true}
 			},
 		})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -181,4 +182,26 @@ func TestRecordOfUsesIsBounded(t *testing.T) {
 	if len(g.Used) != maxUsed || g.Used[maxUsed-1].Key != "99" || g.UsesLeft != 0 {
 		t.Errorf("%d uses recorded, last %v, %d left", len(g.Used), g.Used[len(g.Used)-1], g.UsesLeft)
 	}
+}
+
+// FuzzReadGrant: whatever a person wrote into the Secret, a token is good for no more
+// than is well written there.
+func FuzzReadGrant(f *testing.F) {
+	f.Add("abcdef", "true", "edge-1", "2030-01-01T00:00:00Z", "3", `[{"node":"a"}]`)
+	f.Add("abcdef", "true", "", "tomorrow", "-1", "x")
+	f.Fuzz(func(t *testing.T, id, usage, node, end, uses, used string) {
+		g, ok := ReadGrant(&corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: SecretName(id)}, Type: SecretType,
+			Data: map[string][]byte{
+				keyID: []byte(id), keyUsage: []byte(usage), keyNode: []byte(node), keyExpiration: []byte(end), keyUses: []byte(uses), keyUsed: []byte(used),
+			},
+		})
+		switch {
+		case !ok:
+		case usage != yes || !ValidID(id):
+			t.Errorf("%q is a token for %q", id, usage)
+		case !g.Limited || g.UsesLeft < 0 || g.Expires.IsZero():
+			t.Errorf("%q and %q are read as %+v", end, uses, g)
+		}
+	})
 }
