@@ -1,5 +1,6 @@
-// Package desired tells each connected edge what it should hold: its pods, the
-// ConfigMaps and Secrets that they name, and their service account tokens.
+// Package desired tells each connected edge what it should hold: its pods, what
+// they name (ConfigMaps, Secrets, claims with their volumes, RuntimeClasses), and
+// their service account tokens.
 //
 // Publisher watches the API once for all edges. Serve works on the desired stream
 // of one edge: it compares what the edge says it holds with what it should hold,

@@ -2,6 +2,8 @@ package desired
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
@@ -19,7 +21,7 @@ type tokenSpec struct {
 // confirmed already can still be in the API, held by a finalizer: it has nothing
 // left for the edge to do.
 func wanted(pod *corev1.Pod, node string) bool {
-	if pod == nil || pod.Spec.NodeName != node {
+	if pod == nil || pod.Spec.NodeName != node || mirror(pod) {
 		return false
 	}
 	gone := pod.DeletionTimestamp != nil && pod.DeletionGracePeriodSeconds != nil && *pod.DeletionGracePeriodSeconds == 0
@@ -30,13 +32,23 @@ func finished(pod *corev1.Pod) bool {
 	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
+// caches is what decides beyond the pod what it names.
+type caches interface {
+	// claim gives a claim, or nil.
+	claim(namespace, name string) *corev1.PersistentVolumeClaim
+	// answers gives the names of the PodCertificateRequests of a pod that are answered.
+	answers(pod types.UID) []string
+	// bundles gives the names of a signer's ClusterTrustBundles that a selector matches.
+	bundles(signer string, selector *metav1.LabelSelector) []string
+}
+
 // names gives the keys of what the pod needs to run, each once. A finished pod
 // needs nothing, and an edge should hold no secret that it does not need.
-func names(pod *corev1.Pod) (keys []string, tokens map[string]tokenSpec) {
+func names(pod *corev1.Pod, look caches) (keys []string, tokens map[string]tokenSpec) {
 	if finished(pod) {
 		return nil, nil
 	}
-	n := collector{pod: pod, seen: make(map[string]bool), tokens: make(map[string]tokenSpec)}
+	n := collector{pod: pod, look: look, seen: make(map[string]bool), tokens: make(map[string]tokenSpec)}
 	for _, r := range pod.Spec.ImagePullSecrets {
 		n.secret(r.Name)
 	}
@@ -49,6 +61,10 @@ func names(pod *corev1.Pod) (keys []string, tokens map[string]tokenSpec) {
 	for i := range pod.Spec.EphemeralContainers {
 		n.env(pod.Spec.EphemeralContainers[i].Env, pod.Spec.EphemeralContainers[i].EnvFrom)
 	}
+	if class := pod.Spec.RuntimeClassName; class != nil && *class != "" {
+		n.add(wire.ClusterKey(wire.ResourceRuntimeClasses, *class))
+	}
+	n.services()
 	for i := range pod.Spec.Volumes {
 		n.volume(&pod.Spec.Volumes[i])
 	}
@@ -57,6 +73,7 @@ func names(pod *corev1.Pod) (keys []string, tokens map[string]tokenSpec) {
 
 type collector struct {
 	pod    *corev1.Pod
+	look   caches
 	seen   map[string]bool
 	keys   []string
 	tokens map[string]tokenSpec
@@ -109,6 +126,10 @@ func (n *collector) volume(v *corev1.Volume) {
 		n.configMap(v.ConfigMap.Name)
 	case v.Secret != nil:
 		n.secret(v.Secret.SecretName)
+	case v.PersistentVolumeClaim != nil:
+		n.claim(v.PersistentVolumeClaim.ClaimName)
+	case v.Ephemeral != nil:
+		n.claim(n.pod.Name + "-" + v.Name)
 	case v.Projected != nil:
 		for _, s := range v.Projected.Sources {
 			if s.ConfigMap != nil {
@@ -120,7 +141,24 @@ func (n *collector) volume(v *corev1.Volume) {
 			if s.ServiceAccountToken != nil {
 				n.token(s.ServiceAccountToken)
 			}
+			if s.ClusterTrustBundle != nil {
+				n.bundle(s.ClusterTrustBundle)
+			}
+			if s.PodCertificate != nil {
+				n.certificates()
+			}
 		}
+	}
+}
+
+// claim adds a claim and the volume that it is bound to.
+func (n *collector) claim(name string) {
+	if name == "" {
+		return
+	}
+	n.add(wire.ObjectKey(wire.ResourceClaims, n.pod.Namespace, name))
+	if c := n.look.claim(n.pod.Namespace, name); c != nil && c.Spec.VolumeName != "" {
+		n.add(wire.ClusterKey(wire.ResourceVolumes, c.Spec.VolumeName))
 	}
 }
 

@@ -1,11 +1,13 @@
 package desired
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
@@ -40,6 +42,10 @@ func TestNames(t *testing.T) {
 					{Secret: &corev1.SecretProjection{LocalObjectReference: ref("proj-secret")}},
 					{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "vault", ExpirationSeconds: &seconds}},
 					{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{}},
+					{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{Name: new("named")}},
+					{ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{SignerName: new("example.com:ca")}},
+					{PodCertificate: &corev1.PodCertificateProjection{SignerName: "example.com/ca"}},
+					{PodCertificate: &corev1.PodCertificateProjection{SignerName: "example.com/other"}},
 				}}}},
 			},
 		},
@@ -48,10 +54,12 @@ func TestNames(t *testing.T) {
 	plain := wire.TokenKey("ns", "web", wire.TokenID("u", "", 3600))
 	want := []string{
 		"secrets/ns/pull", "configmaps/ns/from-cm", "secrets/ns/from-secret", "configmaps/ns/env-cm", "secrets/ns/env-secret",
-		"configmaps/ns/debug", "configmaps/ns/vol-cm", "secrets/ns/vol-secret", "configmaps/ns/kube-root-ca.crt",
+		"configmaps/ns/debug", "servicelinks/ns", "services/default/kubernetes", "configmaps/ns/vol-cm", "secrets/ns/vol-secret", "configmaps/ns/kube-root-ca.crt",
 		"secrets/ns/proj-secret", short, plain,
+		"clustertrustbundles/named", "signers/example.com:ca", "clustertrustbundles/example.com:ca:1",
+		"podcertificaterequests/ns/answer-to-u",
 	}
-	keys, tokens := names(pod)
+	keys, tokens := names(pod, noCaches{})
 	if diff := cmp.Diff(want, keys); diff != "" {
 		t.Errorf("keys (-want +got):\n%s", diff)
 	}
@@ -59,8 +67,12 @@ func TestNames(t *testing.T) {
 	if diff := cmp.Diff(wantTokens, tokens, cmp.AllowUnexported(tokenSpec{})); diff != "" {
 		t.Errorf("tokens (-want +got):\n%s", diff)
 	}
+	pod.Spec.EnableServiceLinks = new(false)
+	if keys, _ := names(pod, noCaches{}); slices.Contains(keys, "servicelinks/ns") || !slices.Contains(keys, "services/default/kubernetes") {
+		t.Errorf("a pod without links names %v", keys)
+	}
 	pod.Status.Phase = corev1.PodFailed
-	if keys, tokens := names(pod); len(keys)+len(tokens) != 0 {
+	if keys, tokens := names(pod, noCaches{}); len(keys)+len(tokens) != 0 {
 		t.Errorf("finished pod names %v", keys)
 	}
 }
@@ -73,7 +85,7 @@ func TestPodVersion(t *testing.T) {
 				Namespace: "ns", Name: "web", UID: "u", ResourceVersion: "1",
 				Labels: map[string]string{"a": "1", "b": "2", "c": "3", "d": "4"},
 			},
-			Spec: corev1.PodSpec{NodeName: "e1"},
+			Spec: corev1.PodSpec{NodeName: "e1", ReadinessGates: []corev1.PodReadinessGate{{ConditionType: "example.com/gate"}}},
 		}
 	}
 	first, err := podVersion(base())
@@ -99,6 +111,12 @@ func TestPodVersion(t *testing.T) {
 		{"annotation", func(p *corev1.Pod) { p.Annotations = map[string]string{"a": "2"} }, true},
 		{"image", func(p *corev1.Pod) { p.Spec.Containers = []corev1.Container{{Image: "x"}} }, true},
 		{"UID", func(p *corev1.Pod) { p.UID = "v" }, true},
+		{"condition", func(p *corev1.Pod) {
+			p.Status.Conditions = []corev1.PodCondition{{Type: "example.com/other", Status: corev1.ConditionTrue}}
+		}, false},
+		{"readiness gate", func(p *corev1.Pod) {
+			p.Status.Conditions = []corev1.PodCondition{{Type: "example.com/gate", Status: corev1.ConditionTrue}}
+		}, true},
 	}
 	for _, tt := range tests {
 		pod := base()
@@ -135,4 +153,15 @@ func TestWanted(t *testing.T) {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
 	}
+}
+
+// noCaches has one bundle of each signer.
+type noCaches struct{}
+
+func (noCaches) claim(string, string) *corev1.PersistentVolumeClaim { return nil }
+
+func (noCaches) answers(pod types.UID) []string { return []string{"answer-to-" + string(pod)} }
+
+func (noCaches) bundles(signer string, _ *metav1.LabelSelector) []string {
+	return []string{signer + ":1"}
 }

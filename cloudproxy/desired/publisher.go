@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -19,6 +20,8 @@ import (
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/skerry-io/skerry/cloudproxy/newest"
+	"github.com/skerry-io/skerry/tunnel/dictionary"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -31,28 +34,33 @@ const maxTokenRequests = 16
 
 // Config is what a Publisher needs.
 type Config struct {
-	// Client is required. It needs list and watch on pods, configmaps and secrets,
-	// get on pods, and create on serviceaccounts/token.
+	// Client is required. It needs list and watch on pods, configmaps, secrets,
+	// persistentvolumes, persistentvolumeclaims, services, runtimeclasses, nodes and, where
+	// the cluster has them, clustertrustbundles and podcertificaterequests; get on pods, and create on serviceaccounts/token.
 	Client kubernetes.Interface
+	// Registerer takes the metrics; nil means none.
+	Registerer prometheus.Registerer
 	// Log may be nil, which discards.
 	Log *slog.Logger
 }
 
 // Publisher serves the desired streams of all edges from one set of watches.
 type Publisher struct {
-	client kubernetes.Interface
-	log    *slog.Logger
-	// ConfigMaps and Secrets are watched in the whole cluster: one watch each
-	// instead of one per object that a pod names, as kubelets have, and an edge
-	// that comes back costs no read at all. The price is their size in memory, so
-	// Helm's release Secrets, the bulk of it in many clusters, stay out.
-	pods, configMaps, secrets cache.SharedIndexInformer
-	ready                     chan struct{} // closed when all three are synced
-	tokenSlots                chan struct{}
+	client     kubernetes.Interface
+	log        *slog.Logger
+	pods       cache.SharedIndexInformer
+	named      map[wire.Resource]cache.SharedIndexInformer // what pods name
+	late       map[wire.Resource]bool                      // those that nobody waits for; settled when ready is closed
+	ready      chan struct{}                               // closed when all others are synced
+	tokenSlots chan struct{}
+	encoder    *dictionary.Encoder
+	links      links
 
-	mu    sync.Mutex                      // guards the following fields
-	nodes map[string]map[*stream]struct{} // node -> its streams
-	users map[string]map[*stream]struct{} // key that a pod names -> streams that want it
+	streams newest.Streams
+
+	mu    sync.Mutex           // guards the following fields
+	nodes map[string]*stream   // node -> its stream
+	users map[string][]*stream // key that a pod names -> streams that want it
 }
 
 // New builds the informers. Run starts them.
@@ -63,25 +71,33 @@ func New(cfg Config) (*Publisher, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	encoder, err := dictionary.NewEncoder()
+	if err != nil {
+		return nil, fmt.Errorf("desired: %w", err)
+	}
 	p := &Publisher{
+		encoder:    encoder,
 		client:     cfg.Client,
 		log:        cfg.Log,
+		links:      links{made: make(map[string]value)},
+		late:       make(map[wire.Resource]bool),
 		ready:      make(chan struct{}),
 		tokenSlots: make(chan struct{}, maxTokenRequests),
-		nodes:      make(map[string]map[*stream]struct{}),
-		users:      make(map[string]map[*stream]struct{}),
+		nodes:      make(map[string]*stream),
+		users:      make(map[string][]*stream),
 	}
 	p.pods = coreinformers.NewFilteredPodInformer(cfg.Client, metav1.NamespaceAll, 0, cache.Indexers{byNode: indexByNode},
 		func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermNotEqualSelector("spec.nodeName", "").String()
 		})
-	p.configMaps = coreinformers.NewConfigMapInformer(cfg.Client, metav1.NamespaceAll, 0, cache.Indexers{})
-	p.secrets = coreinformers.NewFilteredSecretInformer(cfg.Client, metav1.NamespaceAll, 0, cache.Indexers{},
-		func(o *metav1.ListOptions) {
-			o.FieldSelector = fields.OneTermNotEqualSelector("type", "helm.sh/release.v1").String()
-		})
+	p.named = newNamed(cfg.Client)
 	if err := p.watch(); err != nil {
 		return nil, err
+	}
+	if cfg.Registerer != nil {
+		if err := cfg.Registerer.Register(newMetrics(p)); err != nil {
+			return nil, fmt.Errorf("desired: register metrics: %w", err)
+		}
 	}
 	return p, nil
 }
@@ -94,43 +110,46 @@ func indexByNode(o any) ([]string, error) {
 }
 
 func (p *Publisher) watch() error {
-	for _, w := range []struct {
-		informer cache.SharedIndexInformer
-		changed  func(o any)
-	}{
-		{p.pods, p.podChanged},
-		{p.configMaps, func(o any) { p.namedChanged(wire.ResourceConfigMaps, o) }},
-		{p.secrets, func(o any) { p.namedChanged(wire.ResourceSecrets, o) }},
-	} {
-		if err := w.informer.SetTransform(stripManagedFields); err != nil {
-			return fmt.Errorf("desired: %w", err)
-		}
-		_, err := w.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc: w.changed,
-			// A pod that was deleted and made anew between two events may have moved.
-			UpdateFunc: func(before, after any) { w.changed(before); w.changed(after) },
-			DeleteFunc: w.changed,
-		})
-		if err != nil {
-			return fmt.Errorf("desired: %w", err)
+	if err := watch(p.pods, p.podChanged); err != nil {
+		return err
+	}
+	for r, informer := range p.named {
+		if err := watch(informer, func(o any) { p.namedChanged(r, o) }); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// stripManagedFields keeps out of memory what no edge is sent.
-func stripManagedFields(o any) (any, error) {
-	if m, ok := o.(metav1.Object); ok {
-		m.SetManagedFields(nil)
+func watch(informer cache.SharedIndexInformer, changed func(o any)) error {
+	if err := informer.SetTransform(strip); err != nil {
+		return fmt.Errorf("desired: %w", err)
 	}
-	return o, nil
+	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: changed,
+		// A pod that was deleted and made anew between two events may have moved.
+		UpdateFunc: func(before, after any) { changed(before); changed(after) },
+		DeleteFunc: changed,
+	})
+	if err != nil {
+		return fmt.Errorf("desired: %w", err)
+	}
+	return nil
 }
 
 // Run watches the API until ctx ends. Serve waits for its first lists.
 func (p *Publisher) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	informers := []cache.SharedIndexInformer{p.pods, p.configMaps, p.secrets}
+	informers := []cache.SharedIndexInformer{p.pods}
+	for r, i := range p.named {
+		if p.optional(ctx, r) {
+			p.late[r] = true
+			wg.Go(func() { p.runOptional(ctx, r, i) })
+			continue
+		}
+		informers = append(informers, i)
+	}
 	for _, i := range informers {
 		wg.Go(func() { i.RunWithContext(ctx) })
 	}
@@ -156,16 +175,18 @@ func (p *Publisher) Pod(namespace, name string) (*corev1.Pod, error) {
 	return corelisters.NewPodLister(p.pods.GetIndexer()).Pods(namespace).Get(name)
 }
 
-// Serve works on one desired stream of the edge called node until it fails or
-// ctx ends, and closes conn.
+// Serve works on one desired stream of the edge called node until it fails, ctx
+// ends or the edge opens another, and closes conn.
 func (p *Publisher) Serve(ctx context.Context, node string, conn net.Conn) error {
 	defer conn.Close() //nolint:errcheck // the stream is done, one way or the other
+	ctx, leave := p.streams.Enter(ctx, node)
+	defer leave()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	select {
 	case <-p.ready:
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	s := newStream(p, node, conn)
 	err := s.serve(ctx)
@@ -183,7 +204,7 @@ func (p *Publisher) podChanged(o any) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for s := range p.nodes[pod.Spec.NodeName] {
+	if s := p.nodes[pod.Spec.NodeName]; s != nil {
 		s.mark(wire.ObjectKey(wire.ResourcePods, pod.Namespace, pod.Name))
 	}
 }
@@ -196,24 +217,30 @@ func (p *Publisher) namedChanged(r wire.Resource, o any) {
 	if !ok {
 		return
 	}
-	key := wire.ObjectKey(r, m.GetNamespace(), m.GetName())
+	if r == wire.ResourceServices {
+		p.links.changed(m.GetNamespace())
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for s := range p.users[key] {
-		s.mark(key)
+	p.signerChanged(m)
+	p.requestChanged(m)
+	for _, key := range keysOf(r, m) {
+		for _, s := range p.users[key] {
+			s.mark(key)
+		}
 	}
 }
 
 func (p *Publisher) attach(s *stream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	enter(p.nodes, s.node, s)
+	p.nodes[s.node] = s
 }
 
 func (p *Publisher) detach(s *stream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	leave(p.nodes, s.node, s)
+	delete(p.nodes, s.node)
 	for key := range s.users {
 		leave(p.users, key, s)
 	}
@@ -232,44 +259,50 @@ func (p *Publisher) unuse(key string, s *stream) {
 	leave(p.users, key, s)
 }
 
-func enter(m map[string]map[*stream]struct{}, key string, s *stream) {
-	if m[key] == nil {
-		m[key] = make(map[*stream]struct{})
+// enter and leave keep slices: most keys are of one stream, and a map for each
+// would be most of what an object costs here.
+func enter(m map[string][]*stream, key string, s *stream) {
+	if !slices.Contains(m[key], s) {
+		m[key] = append(m[key], s)
 	}
-	m[key][s] = struct{}{}
 }
 
-func leave(m map[string]map[*stream]struct{}, key string, s *stream) {
-	delete(m[key], s)
-	if len(m[key]) == 0 {
+func leave(m map[string][]*stream, key string, s *stream) {
+	rest := m[key]
+	if i := slices.Index(rest, s); i >= 0 {
+		rest[i] = rest[len(rest)-1]
+		rest[len(rest)-1] = nil
+		rest = rest[:len(rest)-1]
+	}
+	if m[key] = rest; len(rest) == 0 {
 		delete(m, key)
 	}
 }
 
-// EdgeStatus tells how far one edge has been brought.
-type EdgeStatus struct {
-	Node string
-	// Synced says that the edge was told everything at some moment of this stream.
-	Synced bool
-	// Queued counts keys that are yet to be looked at.
-	Queued int
-	// Sent and Stored are the last seq sent and the last one acknowledged as stored.
-	Sent, Stored uint64
-	// Lag is for how long the oldest change has been waiting for its
-	// acknowledgement; zero when none does.
-	Lag time.Duration
-}
-
 // Edges gives the status of every open stream, in order of the nodes' names.
 func (p *Publisher) Edges() []EdgeStatus {
+	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var all []EdgeStatus
-	for _, streams := range p.nodes {
-		for s := range streams {
-			all = append(all, s.status())
-		}
+	for node, s := range p.nodes {
+		st := s.status(now)
+		st.Node = node
+		all = append(all, st)
 	}
 	slices.SortFunc(all, func(a, b EdgeStatus) int { return strings.Compare(a.Node, b.Node) })
 	return all
+}
+
+// Edge gives the status of an edge, and whether it has an open stream.
+func (p *Publisher) Edge(node string) (EdgeStatus, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.nodes[node]
+	if s == nil {
+		return EdgeStatus{}, false
+	}
+	st := s.status(time.Now())
+	st.Node = node
+	return st, true
 }

@@ -25,7 +25,8 @@ type flight struct {
 	seq   uint64
 	key   string
 	bytes int
-	since time.Time
+	// deleted says that the change takes the object away.
+	deleted bool
 }
 
 // queue is what the goroutines around a stream share: keys to look at, and the
@@ -36,23 +37,31 @@ type queue struct {
 
 	mu      sync.Mutex // guards the following fields
 	order   []string
-	queued  map[string]bool
+	queued  map[string]time.Time // since when each key of order is in it
+	looked  time.Time            // since when the key that next gave last was queued
 	flights []flight
-	bytes   int             // of flights
-	flying  map[string]bool // keys of flights
-	held    map[string]bool // keys to be queued when their flight is over
-	sent    uint64          // last seq given out
-	stored  uint64          // last seq acknowledged
-	results []tokenResult
-	synced  bool
+	bytes   int                  // of flights
+	flying  map[string]bool      // keys of flights
+	held    map[string]time.Time // keys to be queued when their flight is over, since when they should be
+	lags    map[string]lag
+	// versions is what the edge holds or is being sent; known says that all the edge
+	// held at the beginning is in it.
+	versions map[string]string
+	known    bool
+	sent     uint64 // last seq given out
+	stored   uint64 // last seq acknowledged
+	results  []tokenResult
+	synced   bool
 }
 
 func newQueue() *queue {
 	return &queue{
-		bell:   make(chan struct{}, 1),
-		queued: make(map[string]bool),
-		flying: make(map[string]bool),
-		held:   make(map[string]bool),
+		bell:     make(chan struct{}, 1),
+		queued:   make(map[string]time.Time),
+		flying:   make(map[string]bool),
+		held:     make(map[string]time.Time),
+		lags:     make(map[string]lag),
+		versions: make(map[string]string),
 	}
 }
 
@@ -66,14 +75,14 @@ func (q *queue) ring() {
 // mark puts a key into the set of those to be looked at.
 func (q *queue) mark(key string) {
 	q.mu.Lock()
-	q.markLocked(key)
+	q.markLocked(key, time.Now())
 	q.mu.Unlock()
 	q.ring()
 }
 
-func (q *queue) markLocked(key string) {
-	if !q.queued[key] {
-		q.queued[key] = true
+func (q *queue) markLocked(key string, since time.Time) {
+	if _, ok := q.queued[key]; !ok {
+		q.queued[key] = since
 		q.order = append(q.order, key)
 	}
 }
@@ -83,11 +92,16 @@ func (q *queue) next() (string, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.order) == 0 {
-		q.order = nil // let go of the array that a burst made large
+		// Let go of what a burst made large.
+		q.order, q.queued = nil, make(map[string]time.Time)
+		if len(q.lags) == 0 {
+			q.lags = make(map[string]lag)
+		}
 		return "", false
 	}
 	key := q.order[0]
 	q.order = q.order[1:]
+	q.looked = q.queued[key]
 	delete(q.queued, key)
 	return key, true
 }
@@ -97,11 +111,20 @@ func (q *queue) next() (string, bool) {
 func (q *queue) hold(key string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.flying[key] {
-		q.held[key] = true
-		return true
+	if !q.flying[key] {
+		return false
 	}
-	return false
+	if _, ok := q.held[key]; !ok {
+		q.held[key] = q.looked
+	}
+	return true
+}
+
+// flies says whether a change of key is on the way.
+func (q *queue) flies(key string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.flying[key]
 }
 
 func (q *queue) full() bool {
@@ -111,13 +134,14 @@ func (q *queue) full() bool {
 }
 
 // launch gives out the next seq, for a change of key.
-func (q *queue) launch(key string, size int) uint64 {
+func (q *queue) launch(key string, size int, deleted bool) uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.sent++
-	q.flights = append(q.flights, flight{seq: q.sent, key: key, bytes: size, since: time.Now()})
+	q.flights = append(q.flights, flight{seq: q.sent, key: key, bytes: size, deleted: deleted})
 	q.bytes += size
 	q.flying[key] = true
+	q.lags[key] = lag{since: q.looked}
 	return q.sent
 }
 
@@ -130,12 +154,13 @@ func (q *queue) land(seq uint64) error {
 	}
 	n := 0
 	for ; n < len(q.flights) && q.flights[n].seq <= seq; n++ {
-		f := q.flights[n]
+		f := &q.flights[n]
 		q.bytes -= f.bytes
 		delete(q.flying, f.key)
-		if q.held[f.key] {
+		q.storedLocked(f)
+		if since, ok := q.held[f.key]; ok {
 			delete(q.held, f.key)
-			q.markLocked(f.key)
+			q.markLocked(f.key, since)
 		}
 	}
 	if q.flights = q.flights[n:]; len(q.flights) == 0 {
@@ -155,12 +180,17 @@ func (q *queue) readAcks(r *wire.Reader) error {
 		if err != nil {
 			return err
 		}
-		// Steps beyond stored are for people; nothing here waits for them.
-		if ack, ok := f.(*wire.Ack); ok && ack.Step == wire.StepStored {
-			if err := q.land(ack.Seq); err != nil {
+		switch f := f.(type) {
+		case *wire.Ack:
+			if f.Step != wire.StepStored {
+				continue
+			}
+			if err := q.land(f.Seq); err != nil {
 				return err
 			}
 			q.ring()
+		case *wire.Progress:
+			q.advance(f.Entries)
 		}
 	}
 }

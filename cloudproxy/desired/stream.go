@@ -6,13 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 
@@ -20,13 +19,14 @@ import (
 )
 
 const (
-	// maxFrame is the bound of PROTOCOL.md for frames on this stream.
-	maxFrame = 4 << 20
+	// Bounds of PROTOCOL.md for frames on this stream, down and up.
+	maxFrame   = 4 << 20
+	maxFrameUp = 64 << 10
 	// maxHave bounds what an edge may say that it holds: far more than an edge runs.
-	maxHave = 64 << 10
-	// maxHaveBytes bounds the names and versions of that: a key of the API's has 500
-	// bytes at most, and nothing but an edge says how long these are.
-	maxHaveBytes = 8 << 20
+	maxHave = 32 << 10
+	// maxHaveBytes bounds the names and versions of that. The usual have 120 bytes
+	// together; nothing but an edge says how long these are.
+	maxHaveBytes = 4 << 20
 	// writeBuffer joins small frames that go out together.
 	writeBuffer = 16 << 10
 	// Waits between reads of the API that fail.
@@ -48,94 +48,53 @@ type stream struct {
 	w    *bufio.Writer
 	wg   sync.WaitGroup
 
-	versions map[string]string   // what the edge holds or is being sent
-	named    map[string][]string // pod key -> keys that it names
-	users    map[string]int      // named key -> number of pods that name it; Publisher.detach reads it when serve is over
-	tokens   map[string]*token
+	named  map[string][]string // pod key -> keys that it names
+	users  map[string]int      // named key -> number of pods that name it; Publisher.detach reads it when serve is over
+	tokens map[string]*token
 }
 
 func newStream(p *Publisher, node string, conn net.Conn) *stream {
 	return &stream{
-		queue:    newQueue(),
-		pub:      p,
-		node:     node,
-		log:      p.log.With("edge", node),
-		conn:     conn,
-		r:        wire.NewReader(bufio.NewReader(conn), maxFrame),
-		w:        bufio.NewWriterSize(conn, writeBuffer),
-		versions: make(map[string]string),
-		named:    make(map[string][]string),
-		users:    make(map[string]int),
-		tokens:   make(map[string]*token),
+		queue:  newQueue(),
+		pub:    p,
+		node:   node,
+		log:    p.log.With("edge", node),
+		conn:   conn,
+		r:      wire.NewReader(bufio.NewReader(conn), maxFrameUp),
+		w:      bufio.NewWriterSize(conn, writeBuffer),
+		named:  make(map[string][]string),
+		users:  make(map[string]int),
+		tokens: make(map[string]*token),
 	}
-}
-
-func (s *stream) status() EdgeStatus {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := EdgeStatus{Node: s.node, Synced: s.synced, Queued: len(s.order), Sent: s.sent, Stored: s.stored}
-	if len(s.flights) > 0 {
-		st.Lag = time.Since(s.flights[0].since)
-	}
-	return st
 }
 
 func (s *stream) serve(ctx context.Context) error {
-	held, err := s.readHave()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	s.wg.Go(func() { cancel(s.readAcks(s.r)) })
 	// From here on every change is marked; what was there before is found by the
-	// index below.
+	// index.
 	s.pub.attach(s)
 	defer s.pub.detach(s)
-	err = s.follow(ctx, held)
+	if err := s.learn(); err != nil {
+		return err
+	}
+	s.ownNode()
+	ctx, cancel := context.WithCancelCause(ctx)
+	s.wg.Go(func() { cancel(s.readAcks(s.r)) })
+	err := s.follow(ctx)
 	cancel(err)
 	_ = s.conn.Close()
 	s.wg.Wait()
 	return context.Cause(ctx)
 }
 
-// readHave fills versions and gives the keys in the edge's order.
-func (s *stream) readHave() ([]string, error) {
-	var held []string
-	size := 0
-	for {
-		f, err := s.r.Next()
-		if err != nil {
-			return nil, fmt.Errorf("read what the edge holds: %w", err)
-		}
-		have, ok := f.(*wire.Have)
-		if !ok {
-			return nil, fmt.Errorf("%T before the last Have: %w", f, wire.ErrMalformed)
-		}
-		for _, e := range have.Entries {
-			s.versions[e.Key] = e.Version
-			held = append(held, e.Key)
-			size += len(e.Key) + len(e.Version)
-		}
-		if len(held) > maxHave || size > maxHaveBytes {
-			return nil, errHave
-		}
-		if have.Last {
-			return held, nil
-		}
-	}
-}
-
 // follow looks at every pod of the edge, which shows what they name, then at all
 // that the edge holds, and then at whatever changes.
-func (s *stream) follow(ctx context.Context, held []string) error {
-	pods, err := s.pub.pods.GetIndexer().ByIndex(byNode, s.node)
-	if err != nil {
-		return fmt.Errorf("list pods: %w", err)
+func (s *stream) follow(ctx context.Context) error {
+	if err := s.dismiss(ctx); err != nil {
+		return err
 	}
-	for _, o := range pods {
-		if pod, ok := o.(*corev1.Pod); ok {
-			s.mark(wire.ObjectKey(wire.ResourcePods, pod.Namespace, pod.Name))
-		}
+	held := s.keys()
+	for _, pod := range s.pub.PodsOf(s.node) {
+		s.mark(wire.ObjectKey(wire.ResourcePods, pod.Namespace, pod.Name))
 	}
 	// Pods of the edge that the cache does not know must come before what they
 	// name, too: the API may know better.
@@ -201,6 +160,10 @@ func (s *stream) look(ctx context.Context, key string) error {
 	if err := s.room(ctx); err != nil {
 		return err
 	}
+	if of, ok := strings.CutPrefix(key, followKey); ok {
+		s.followNamed(of)
+		return nil
+	}
 	resource, namespace, name, _, ok := wire.SplitKey(key)
 	if !ok {
 		return s.remove(key)
@@ -208,19 +171,19 @@ func (s *stream) look(ctx context.Context, key string) error {
 	switch resource {
 	case wire.ResourcePods:
 		return s.lookAtPod(ctx, key, namespace, name)
-	case wire.ResourceConfigMaps:
-		return s.lookAtNamed(key, s.pub.configMaps, namespace, name)
-	case wire.ResourceSecrets:
-		return s.lookAtNamed(key, s.pub.secrets, namespace, name)
 	case wire.ResourceTokens:
 		return s.lookAtToken(ctx, key)
+	case wire.ResourceClaims:
+		s.followClaim(key, namespace, name)
+		return s.lookAtNamed(key)
+	default:
+		return s.lookAtNamed(key)
 	}
-	return s.remove(key)
 }
 
 func (s *stream) lookAtPod(ctx context.Context, key, namespace, name string) error {
 	pod := cached[*corev1.Pod](s.pub.pods, namespace, name)
-	if version, ok := s.versions[key]; ok && (pod == nil || pod.UID != versionUID(version)) {
+	if version, ok := s.version(key); ok && (pod == nil || pod.UID != versionUID(version)) {
 		// To take a pod from an edge is to kill it. A cache that is behind, of this
 		// replica or of the API server, must not be the reason.
 		var err error
@@ -236,7 +199,7 @@ func (s *stream) lookAtPod(ctx context.Context, key, namespace, name string) err
 		}
 		return s.release(ctx, before)
 	}
-	after, tokens := names(pod)
+	after, tokens := names(pod, s.pub)
 	s.named[key] = after
 	for _, k := range after {
 		if s.users[k]++; s.users[k] == 1 {
@@ -284,18 +247,29 @@ type marshaler interface {
 	Marshal() ([]byte, error)
 }
 
-func (s *stream) lookAtNamed(key string, informer cache.SharedIndexInformer, namespace, name string) error {
-	o := cached[marshaler](informer, namespace, name)
-	if s.users[key] == 0 || o == nil {
+func (s *stream) lookAtNamed(key string) error {
+	// Who uses a key may depend on what is not known, as the bundles of a signer do.
+	if r, _, _, _, _ := wire.SplitKey(key); !s.pub.known(r) {
+		return nil
+	}
+	if s.users[key] == 0 {
 		return s.remove(key)
 	}
-	return s.put(key, objectVersion(o), o.Marshal)
+	v, ok := s.pub.current(key)
+	if !ok {
+		return s.remove(key)
+	}
+	return s.put(key, v.version, v.marshal)
 }
 
 // cached gives an object of an informer, or nil.
 func cached[T any](informer cache.SharedIndexInformer, namespace, name string) T {
 	var none T
-	o, ok, err := informer.GetIndexer().GetByKey(namespace + "/" + name)
+	key := name
+	if namespace != "" {
+		key = namespace + "/" + name
+	}
+	o, ok, err := informer.GetIndexer().GetByKey(key)
 	if err != nil || !ok {
 		return none
 	}
@@ -304,26 +278,6 @@ func cached[T any](informer cache.SharedIndexInformer, namespace, name string) T
 		return none
 	}
 	return t
-}
-
-// confirm reads a pod from the API itself; nil when there is none.
-func (s *stream) confirm(ctx context.Context, namespace, name string) (*corev1.Pod, error) {
-	for wait := minRetry; ; wait = min(2*wait, maxRetry) {
-		pod, err := s.pub.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
-		if err == nil {
-			pod.ManagedFields = nil
-			return pod, nil
-		}
-		if apierrors.IsNotFound(err) {
-			return nil, nil //nolint:nilnil // absence is the answer
-		}
-		s.log.Warn("pod can't be read before it is taken from its edge", "namespace", namespace, "pod", name, "error", err, "wait", wait)
-		select {
-		case <-time.After(wait/2 + rand.N(wait)):
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
 }
 
 // room waits until the window has room.
@@ -347,29 +301,30 @@ func (s *stream) room(ctx context.Context) error {
 
 // put sends an object unless the edge has this version.
 func (s *stream) put(key, version string, marshal func() ([]byte, error)) error {
-	if s.versions[key] == version {
+	if v, ok := s.version(key); ok && v == version {
 		return nil
 	}
 	value, err := marshal()
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", key, err)
 	}
-	size := len(value) + len(key) + len(version)
-	if size > maxFrame-64 {
+	if size := len(value) + len(key) + len(version); size > maxFrame-64 {
 		s.log.Error("object is too large for the stream and stays behind", "key", key, "bytes", size)
 		return nil
 	}
-	s.versions[key] = version
-	return s.write(&wire.Upsert{Seq: s.launch(key, size), Key: key, Version: version, Value: value})
+	s.setVersion(key, version)
+	f := &wire.Upsert{Key: key, Version: version}
+	f.Encoding, f.Value = s.pub.encoder.Encode(value)
+	f.Seq = s.launch(key, len(f.Value)+len(key)+len(version), false)
+	return s.write(f)
 }
 
 // remove takes an object from the edge, if it has it.
 func (s *stream) remove(key string) error {
-	if _, ok := s.versions[key]; !ok {
+	if !s.dropVersion(key) {
 		return nil
 	}
-	delete(s.versions, key)
-	return s.write(&wire.Delete{Seq: s.launch(key, len(key)), Key: key})
+	return s.write(&wire.Delete{Seq: s.launch(key, len(key), true), Key: key})
 }
 
 func (s *stream) write(f wire.Frame) error {

@@ -19,8 +19,8 @@ func TestHaveIsBounded(t *testing.T) {
 		each  int // entries of a frame
 	}{
 		{"number", wire.Entry{Key: "k", Version: "v"}, 10_000},
-		{"keys", wire.Entry{Key: strings.Repeat("k", 3<<20)}, 1},
-		{"versions", wire.Entry{Version: strings.Repeat("v", 3<<20)}, 1},
+		{"keys", wire.Entry{Key: strings.Repeat("k", 60<<10)}, 1},
+		{"versions", wire.Entry{Version: strings.Repeat("v", 60<<10)}, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p, err := New(Config{Client: fake.NewClientset()})
@@ -29,7 +29,7 @@ func TestHaveIsBounded(t *testing.T) {
 			}
 			edge, cloud := net.Pipe()
 			go func() {
-				for range 20 {
+				for range 100 {
 					f := &wire.Have{}
 					for range tt.each {
 						f.Entries = append(f.Entries, tt.entry)
@@ -40,7 +40,7 @@ func TestHaveIsBounded(t *testing.T) {
 				}
 				_ = wire.Write(edge, &wire.Have{Last: true})
 			}()
-			if _, err := newStream(p, "e1", cloud).readHave(); !errors.Is(err, errHave) {
+			if err := newStream(p, "e1", cloud).readHave(); !errors.Is(err, errHave) {
 				t.Errorf("got %v, want %v", err, errHave)
 			}
 			cloud.Close()

@@ -17,6 +17,11 @@ import (
 // maxTokenAge is when a token is replaced whatever its life, as kubelets do.
 const maxTokenAge = 24 * time.Hour
 
+// usualTokenSeconds is what admission gives the token of every pod. API servers let
+// tokens of just this life be valid for a year, unless told otherwise, so asking
+// for a longer life would shorten it.
+const usualTokenSeconds = 3607
+
 // token is a service account token that a pod of the edge projects.
 type token struct {
 	namespace, pod, account string
@@ -48,7 +53,8 @@ func (s *stream) wantToken(key string, pod *corev1.Pod, spec tokenSpec) {
 		account = "default"
 	}
 	t := &token{namespace: pod.Namespace, pod: pod.Name, account: account, uid: pod.UID, spec: spec, wait: minRetry, due: time.Now()}
-	if _, text, ok := strings.Cut(s.versions[key], "/"); ok {
+	version, _ := s.version(key)
+	if _, text, ok := strings.Cut(version, "/"); ok {
 		if unix, err := strconv.ParseInt(text, 10, 64); err == nil {
 			t.due = t.renewal(time.Unix(unix, 0))
 		}
@@ -57,12 +63,18 @@ func (s *stream) wantToken(key string, pod *corev1.Pod, spec tokenSpec) {
 }
 
 // renewal says when a token that expires at expiry is to be replaced: when 80 % of
-// its life are over, a little earlier or later so that the tokens of pods that
-// started together do not come due together.
+// its life are over, as kubelets do; one that was asked to live longer than usual
+// when half is, so that an edge that goes offline has much of it left. A little
+// earlier or later, so that the tokens of pods that started together do not come
+// due together.
 func (t *token) renewal(expiry time.Time) time.Time {
 	life := time.Duration(t.spec.seconds) * time.Second
 	issued := expiry.Add(-life)
-	age := min(life/5*4, maxTokenAge)
+	age := life / 5 * 4
+	if t.spec.seconds > usualTokenSeconds {
+		age = life / 2
+	}
+	age = min(age, maxTokenAge)
 	return issued.Add(age - rand.N(life/50+1))
 }
 
@@ -172,5 +184,5 @@ func (s *stream) markDue() {
 
 // waits says whether nothing but time stands between a token and its renewal.
 func (s *stream) waits(key string, t *token) bool {
-	return !t.asking && t.fresh == nil && !s.hold(key)
+	return !t.asking && t.fresh == nil && !s.flies(key)
 }

@@ -8,8 +8,12 @@
 // report on its own node and the pods bound to it, and on nothing else: what the
 // stream's identity says counts, never what a report claims.
 //
+// Of pods that run from files of an edge it keeps mirror pods, as a kubelet does.
+//
 // Nodes makes the Node of an edge when it connects, renews its lease while the
 // session lives, and marks it when the session is gone.
+//
+// Tolerations keeps the pods of edges from eviction while their edge is away.
 //
 // The mirror half is edgeagent/report; the frames are drawn in tunnel/wire.
 package report

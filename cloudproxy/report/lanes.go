@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,23 +20,32 @@ import (
 const (
 	// Bounds of what is in memory for one edge; the edge's own window is smaller.
 	maxPending      = 256
-	maxPendingBytes = 4 << 20
+	maxPendingBytes = 1 << 20
 	// maxAcks bounds the bytes of acknowledgements that an edge has not taken yet.
 	maxAcks = 64 << 10
 	// maxWrites bounds the requests under way for one edge.
 	maxWrites = 4
-	minRetry  = 500 * time.Millisecond
-	maxRetry  = 30 * time.Second
-)
-
-// Verdicts on reports that will never be written. Both are acknowledged.
-var (
-	// errGone says that what the report is about is not there any more.
-	errGone = errors.New("object is gone")
-	// errForeign says that the report is about something that is not the edge's.
-	errForeign = errors.New("object is not this edge's")
-	// errNodeAbsent says that Nodes has yet to make the edge's Node; it is no verdict.
-	errNodeAbsent = errors.New("node is not made yet")
+	// maxEventWrites are the most of them that events and requests for certificates may
+	// take: a webhook that answers slowly must not hold up statuses.
+	maxEventWrites = 3
+	// maxCertificateTries is how often an API server may fail at a request for a
+	// certificate, as it does while a webhook does, before its edge is to ask again.
+	maxCertificateTries = 4
+	// maxConflicts is how often a write is tried again at once.
+	maxConflicts = 3
+	// writeTimeout bounds an attempt, so that an API server that does not answer is
+	// asked again.
+	writeTimeout = 30 * time.Second
+	minRetry     = 500 * time.Millisecond
+	maxRetry     = 30 * time.Second
+	// slowRetry is the least wait after an attempt that got no answer in time: the
+	// API server has too much to do, or has told the client to wait for longer.
+	slowRetry = 10 * time.Second
+	// maxSuggested bounds what an API server, or what stands before it, may ask for.
+	maxSuggested = 5 * time.Minute
+	// unwelcomeRetry is how often an edge is asked again for static pods whose mirrors
+	// were not allowed.
+	unwelcomeRetry = 10 * time.Minute
 )
 
 // lanes keeps the order of reports about one object and lets objects pass one
@@ -44,24 +55,33 @@ type lanes struct {
 	node    string
 	log     *slog.Logger
 	slots   chan struct{}
+	events  chan struct{} // slots of events and requests for certificates; taken before slots
+	large   chan struct{} // the slot of a large report; taken before these
 	room    chan struct{} // capacity 1: a report is done
 	settled chan struct{} // capacity 1: there are acks to write
 	wg      sync.WaitGroup
 
 	mu     sync.Mutex // guards the following fields
 	queues map[string][]wire.Report
+	outbox [8]byte // whose seqs the reports have
 	count  int
 	bytes  int
 	acks   []byte // ReportAck frames that are yet to be written
+	// unwelcome are the keys of static pods to ask for again.
+	unwelcome map[string]bool
 }
 
 func newLanes(r *Receiver, node string) *lanes {
 	return &lanes{
 		r: r, node: node, log: r.log.With("edge", node),
 		slots:   make(chan struct{}, maxWrites),
+		events:  make(chan struct{}, maxEventWrites),
+		large:   make(chan struct{}, 1),
 		room:    make(chan struct{}, 1),
 		settled: make(chan struct{}, 1),
 		queues:  make(map[string][]wire.Report),
+
+		unwelcome: make(map[string]bool),
 	}
 }
 
@@ -143,9 +163,13 @@ func ring(bell chan struct{}) {
 // writeAcks writes acknowledgements until ctx ends, those that are there together
 // in one write.
 func (l *lanes) writeAcks(ctx context.Context, w io.Writer) error {
+	again := time.NewTicker(unwelcomeRetry)
+	defer again.Stop()
 	for {
 		select {
 		case <-l.settled:
+		case <-again.C:
+			l.askUnwelcome()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -160,6 +184,26 @@ func (l *lanes) writeAcks(ctx context.Context, w io.Writer) error {
 			return fmt.Errorf("write acks: %w", err)
 		}
 		ring(l.room)
+	}
+}
+
+// askUnwelcome asks for the static pods whose mirrors were not allowed.
+func (l *lanes) askUnwelcome() {
+	l.mu.Lock()
+	keys := slices.Sorted(maps.Keys(l.unwelcome))
+	clear(l.unwelcome)
+	l.mu.Unlock()
+	for _, key := range keys {
+		l.tell(&wire.Resend{Key: key})
+	}
+}
+
+// noteUnwelcome keeps the key of a static pod, of as many as an edge may have.
+func (l *lanes) noteUnwelcome(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.unwelcome) < maxMirrors {
+		l.unwelcome[key] = true
 	}
 }
 
@@ -182,7 +226,7 @@ func (l *lanes) superseded(name string, report wire.Report) bool {
 // when ctx ended before. The wait between attempts is the lane's and not the
 // report's, so that reports which supersede one another do not hasten it.
 func (l *lanes) settle(ctx context.Context, name string, report wire.Report, wait time.Duration) (time.Duration, bool) {
-	for {
+	for tries := 1; ; tries++ {
 		if l.superseded(name, report) {
 			l.r.update(func(s *Stats) { s.Superseded++ })
 			return wait, true
@@ -191,11 +235,14 @@ func (l *lanes) settle(ctx context.Context, name string, report wire.Report, wai
 		if ctx.Err() != nil {
 			return wait, false
 		}
+		if report.Subject == wire.SubjectCertificate && apierrors.IsInternalError(err) && tries >= maxCertificateTries {
+			err = fmt.Errorf("%w: %w", errAskAgain, err)
+		}
 		if l.verdict(report, err) {
 			return minRetry, true
 		}
-		if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
-			wait = max(wait, time.Duration(seconds)*time.Second)
+		if errors.Is(err, context.DeadlineExceeded) {
+			wait = max(wait, slowRetry)
 		}
 		level := slog.LevelWarn
 		if errors.Is(err, errNodeAbsent) && wait == minRetry {
@@ -203,7 +250,7 @@ func (l *lanes) settle(ctx context.Context, name string, report wire.Report, wai
 		}
 		l.log.Log(ctx, level, "report can't be written now", "key", report.Key, "subject", uint64(report.Subject), "error", err, "wait", wait)
 		select {
-		case <-time.After(wait/2 + rand.N(wait)):
+		case <-time.After(pause(wait, err)):
 		case <-ctx.Done():
 			return wait, false
 		}
@@ -211,69 +258,85 @@ func (l *lanes) settle(ctx context.Context, name string, report wire.Report, wai
 	}
 }
 
-// verdict counts what became of an attempt and says whether it was the last.
-func (l *lanes) verdict(report wire.Report, err error) bool {
-	switch {
-	case err == nil:
-		l.r.update(func(s *Stats) { s.Written++ })
-		return true
-	case errors.Is(err, errForeign):
-		l.log.Warn("report about something that is not this edge's, dropped", "key", report.Key, "subject", uint64(report.Subject), "error", err)
-		l.r.update(func(s *Stats) { s.Foreign++ })
-		return true
-	case errors.Is(err, errGone):
-		l.log.Info("report about something that is gone, dropped", "key", report.Key, "subject", uint64(report.Subject), "error", err)
-		l.r.update(func(s *Stats) { s.Gone++ })
-		return true
-	case hopeless(err):
-		// One of the two halves is wrong, and what the cluster shows is not what is.
-		l.log.Warn("report is refused for good, dropped", "key", report.Key, "subject", uint64(report.Subject), "error", err)
-		l.r.update(func(s *Stats) { s.Refused++ })
-		return true
+// pause is wait with jitter, and on top of what the API server asks for.
+func pause(wait time.Duration, err error) time.Duration {
+	d := wait/2 + rand.N(wait)
+	if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
+		d += min(time.Duration(seconds)*time.Second, maxSuggested)
 	}
-	l.r.update(func(s *Stats) { s.Retried++ })
-	return false
+	return d
 }
 
 func (l *lanes) try(ctx context.Context, report wire.Report) error {
-	select {
-	case l.slots <- struct{}{}:
-		defer func() { <-l.slots }()
-	case <-ctx.Done():
-		return ctx.Err()
+	fields := countFields(report.Value)
+	if fields > maxFields {
+		return &badReportError{fmt.Errorf("%d bytes have more than %d fields", len(report.Value), maxFields)}
 	}
-	return l.r.write(ctx, l.node, report)
+	var slots []chan struct{}
+	if fields > largeFields {
+		slots = append(slots, l.large)
+	}
+	if report.Subject == wire.SubjectEvent || report.Subject == wire.SubjectCertificate {
+		slots = append(slots, l.events)
+	}
+	for _, slot := range append(slots, l.slots) {
+		select {
+		case slot <- struct{}{}:
+			defer func() { <-slot }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	return l.r.write(ctx, l.node, l.stamp(report), report)
 }
 
-func (r *Receiver) write(ctx context.Context, node string, report wire.Report) error {
+func (l *lanes) stamp(report wire.Report) stamp {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return stamp{outbox: l.outbox, seq: report.Seq}
+}
+
+// ask wants the status of the node once more.
+func (l *lanes) ask() { l.tell(&wire.ReportAck{}) }
+
+// tell writes a frame behind the acknowledgements, unless the edge takes none.
+func (l *lanes) tell(f wire.Frame) {
+	l.mu.Lock()
+	if len(l.acks) < maxAcks {
+		l.acks = wire.Append(l.acks, f)
+	}
+	l.mu.Unlock()
+	ring(l.settled)
+}
+
+func (r *Receiver) write(ctx context.Context, node string, place stamp, report wire.Report) error {
 	switch report.Subject {
 	case wire.SubjectNode:
-		return r.writeNode(ctx, node, report.Value)
+		return insist(func() error { return r.writeNode(ctx, node, place, report.Value) })
 	case wire.SubjectPod:
-		return r.writePodStatus(ctx, node, report.Value)
+		return insist(func() error { return r.writePodStatus(ctx, node, place, report.Value) })
 	case wire.SubjectPodGone:
 		return r.writePodGone(ctx, node, report.Key, report.Value)
 	case wire.SubjectEvent:
 		return r.writeEvent(ctx, node, report.Value)
+	case wire.SubjectStaticPod:
+		return insist(func() error { return r.writeStaticPod(ctx, node, report.Key, place, report.Value) })
+	case wire.SubjectStaticPods:
+		return insist(func() error { return r.writeStaticPods(ctx, node, place, report.Value) })
+	case wire.SubjectCertificate:
+		return r.writeCertificate(ctx, node, report.Value)
 	}
 	return &badReportError{fmt.Errorf("subject %d is not known", report.Subject)}
 }
 
-// badReportError says that a report makes no sense, now and for ever.
-type badReportError struct{ err error }
-
-// Error implements error.
-func (e *badReportError) Error() string { return e.err.Error() }
-
-// Unwrap gives the cause.
-func (e *badReportError) Unwrap() error { return e.err }
-
-// hopeless says that trying again can't help. Forbidden is not among it: rights
-// of the proxy that are missing are put right by an operator, and until then the
-// edge keeps what it has to say.
-func hopeless(err error) bool {
-	var bad *badReportError
-	return errors.As(err, &bad) ||
-		apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsMethodNotSupported(err) ||
-		apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsUnsupportedMediaType(err)
+// insist tries at once again when somebody else has written to the object meanwhile.
+func insist(write func() error) error {
+	for range maxConflicts {
+		if err := write(); !apierrors.IsConflict(err) {
+			return err
+		}
+	}
+	return write()
 }

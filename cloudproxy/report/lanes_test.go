@@ -28,7 +28,7 @@ func TestEdgeThatTakesNoAcks(t *testing.T) {
 		key  string
 	}{
 		{"short keys", "k"},
-		{"long keys", strings.Repeat("k", 1<<20)},
+		{"long keys", strings.Repeat("k", 64<<10)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -45,17 +45,19 @@ func (n *Nodes) offline(ctx context.Context, name string, st nodeState) (time.Du
 	if err != nil {
 		return 0, fmt.Errorf("get node: %w", err)
 	}
-	if wait := time.Until(st.lost.Add(st.grace)); wait > 0 {
+	if wait := time.Until(st.silent()); wait > 0 {
 		return wait, nil
 	}
 	renewed, err := n.renewedAt(ctx, name)
 	if err != nil {
 		return 0, err
 	}
-	if renewed.After(st.lost) {
+	// That the renewal is another's shows without comparing clocks, and before the
+	// next one is due: it is not the one that was seen here last.
+	if renewed.After(st.lost) || !st.seen.IsZero() && !renewed.Equal(st.seen) {
 		// Another replica has the session. It marks the Node when it loses it; this
 		// one looks again in case that replica is lost itself.
-		n.change(name, func(st *nodeState) { st.lost, st.grace = renewed, leaseSeconds*time.Second })
+		n.change(name, func(st *nodeState) { st.lost, st.seen, st.grace = renewed, renewed, leaseSeconds*time.Second })
 		return leaseSeconds * time.Second, nil
 	}
 	since := st.lost
@@ -79,6 +81,25 @@ func (n *Nodes) offline(ctx context.Context, name string, st nodeState) (time.Du
 	}
 	n.log.Info("edge is offline", "edge", name, "since", since)
 	return 0, nil
+}
+
+// silent is when an edge without a session here has had its grace. By then another
+// replica that got it unheard, and may have renewed its lease just before this one did
+// for the last time, has renewed it again.
+func (st *nodeState) silent() time.Time {
+	const longest = leaseInterval + leaseInterval/10 + leaseLatency
+	last := st.lost
+	if !st.seen.IsZero() && st.seen.Before(last) {
+		last = st.seen
+	}
+	return later(st.lost.Add(st.grace), last.Add(longest))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // forget drops what is known of an edge that has neither Node nor session.
@@ -109,17 +130,17 @@ func (n *Nodes) renewInTime(ctx context.Context, node *corev1.Node, st nodeState
 	if time.Since(st.renewed) <= leaseInterval/2 {
 		return nil
 	}
-	if err := n.renew(ctx, node); err != nil {
+	now := metav1.NewMicroTime(time.Now().Truncate(time.Microsecond)) // as the API gives it back
+	if err := n.renew(ctx, node, now); err != nil {
 		return err
 	}
-	n.change(node.Name, func(st *nodeState) { st.renewed = time.Now() })
+	n.change(node.Name, func(st *nodeState) { st.renewed, st.seen = time.Now(), now.Time })
 	return nil
 }
 
 // renew renews the edge's lease in one request, or makes it.
-func (n *Nodes) renew(ctx context.Context, node *corev1.Node) error {
+func (n *Nodes) renew(ctx context.Context, node *corev1.Node, now metav1.MicroTime) error {
 	leases := n.client.CoordinationV1().Leases(corev1.NamespaceNodeLease)
-	now := metav1.NowMicro()
 	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"renewTime": now}})
 	if err != nil {
 		return fmt.Errorf("encode patch: %w", err)

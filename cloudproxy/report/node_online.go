@@ -4,15 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 const (
@@ -21,12 +21,11 @@ const (
 	// AnnotationOwner says that this package made the Node.
 	AnnotationOwner = "skerry.io/owner"
 	owner           = "cloudproxy"
+	// annotationMetrics is metrics-server's: where at the node's address its usage is.
+	annotationMetrics = "metrics.k8s.io/resource-metrics-path"
 
 	reasonConnected = "EdgeConnected"
 	reasonOffline   = "EdgeOffline"
-	// repairsAfterReturn is how often the pods of an edge are looked at after it
-	// came back, a lease interval apart: the node controller may be a moment late.
-	repairsAfterReturn = 3
 )
 
 // Owned says that Skerry made a Node. Only then is it an edge's: a label is not
@@ -64,28 +63,25 @@ func (n *Nodes) online(ctx context.Context, name string, st nodeState) (time.Dur
 		n.refuse(ctx, node, st)
 		return jitter(refusedRetry), nil
 	}
-	if err := n.ensureLabels(ctx, node, st.session); err != nil {
-		return 0, err
-	}
-	returned, err := n.ensureStatus(ctx, node)
-	if err != nil {
-		return 0, err
-	}
+	// First the lease: the edge is connected, whatever else can't be written.
 	if err := n.renewInTime(ctx, node, st); err != nil {
 		return 0, err
 	}
-	repairs := st.repairs
-	if returned {
-		n.log.Info("edge is back", "edge", name)
-		repairs = repairsAfterReturn
+	if err := n.ensureLabels(ctx, node, st.session); err != nil {
+		return 0, err
 	}
-	if repairs > 0 {
+	if err := n.ensureStatus(ctx, node, n.port(ctx, node, st)); err != nil {
+		return 0, err
+	}
+	if lacksStatus(node) {
+		n.cfg.Ask(name)
+	}
+	if st.repairs > 0 {
 		if err := n.repairPods(ctx, name); err != nil {
 			return 0, err
 		}
-		repairs--
+		n.change(name, func(st *nodeState) { st.repairs = max(st.repairs-1, 0) })
 	}
-	n.change(name, func(st *nodeState) { st.repairs = repairs })
 	return jitter(leaseInterval), nil
 }
 
@@ -100,8 +96,11 @@ func (n *Nodes) ensure(ctx context.Context, s *Session) (*corev1.Node, error) {
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{
 		Name:        s.Node,
 		Labels:      all,
-		Annotations: map[string]string{AnnotationOwner: owner},
+		Annotations: n.annotations(s.Node),
 	}}
+	// Only a Node that is made gets them, as a kubelet's --register-with-taints: from
+	// then on they are the cluster's to change.
+	node.Spec.Taints, _ = taints(s)
 	made, err := n.client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{})
 	if err == nil {
 		n.log.Info("node made", "edge", s.Node)
@@ -139,67 +138,27 @@ func (n *Nodes) refuse(ctx context.Context, node *corev1.Node, st nodeState) {
 	n.change(node.Name, func(st *nodeState) { st.refused = true })
 }
 
-// labels are those that Kubernetes wants, ours, and the operator's. It gives back
-// those of the operator's that may not be.
-func labels(s *Session) (all map[string]string, bad []string) {
-	all = make(map[string]string)
-	for _, text := range s.Hello.Labels {
-		key, value, ok := strings.Cut(text, "=")
-		if !ok || !mayLabel(key) || len(validation.IsQualifiedName(key)) > 0 || len(validation.IsValidLabelValue(value)) > 0 {
-			bad = append(bad, text)
-			continue
-		}
-		all[key] = value
+// annotations are those that the proxy sets.
+func (n *Nodes) annotations(node string) map[string]string {
+	all := map[string]string{AnnotationOwner: owner}
+	if n.cfg.MetricsPath != nil {
+		all[annotationMetrics] = n.cfg.MetricsPath(node)
 	}
-	for key, value := range map[string]string{
-		corev1.LabelOSStable:           s.Hello.OS,
-		corev1.LabelArchStable:         s.Hello.Arch,
-		corev1.LabelHostname:           s.Node,
-		"node-role.kubernetes.io/edge": "",
-		LabelEdge:                      "true",
-	} {
-		// The name of a Node may be longer than a label's value. A Node without one
-		// label is better than none.
-		if len(validation.IsValidLabelValue(value)) == 0 {
-			all[key] = value
-		}
+	if n.cfg.Annotations != nil {
+		maps.Copy(all, n.cfg.Annotations(node))
 	}
-	return all, bad
+	return all
 }
 
-// mayLabel keeps edges from giving themselves roles: of Kubernetes' own labels
-// they may set those that kubelets may.
-func mayLabel(key string) bool {
-	switch key {
-	case corev1.LabelTopologyZone, corev1.LabelTopologyRegion, corev1.LabelInstanceTypeStable:
-		return true
-	}
-	domain, _, ok := strings.Cut(key, "/")
-	if !ok {
-		return true
-	}
-	for _, d := range []string{"kubernetes.io", "k8s.io", "skerry.io"} {
-		if domain == d || strings.HasSuffix(domain, "."+d) {
-			return false
-		}
-	}
-	return true
-}
-
-// ensureLabels adds labels that are missing or differ. It takes none away: people
-// and controllers label Nodes, too.
+// ensureLabels adds labels and annotations that are missing or differ. It takes
+// none away: people and controllers label Nodes, too.
 func (n *Nodes) ensureLabels(ctx context.Context, node *corev1.Node, s *Session) error {
-	missing := make(map[string]string)
 	all, _ := labels(s)
-	for k, v := range all {
-		if have, ok := node.Labels[k]; !ok || have != v {
-			missing[k] = v
-		}
-	}
-	if len(missing) == 0 {
+	missing, notes := lacks(node.Labels, all), lacks(node.Annotations, n.annotations(s.Node))
+	if len(missing)+len(notes) == 0 {
 		return nil
 	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": node.UID, "labels": missing}})
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": node.UID, "labels": missing, "annotations": notes}})
 	if err != nil {
 		return fmt.Errorf("encode patch: %w", err)
 	}
@@ -209,35 +168,80 @@ func (n *Nodes) ensureLabels(ctx context.Context, node *corev1.Node, s *Session)
 	return nil
 }
 
+// lacks gives what of want is not in have.
+func lacks(have, want map[string]string) map[string]string {
+	missing := make(map[string]string)
+	for k, v := range want {
+		if h, ok := have[k]; !ok || h != v {
+			missing[k] = v
+		}
+	}
+	return missing
+}
+
+// port gives the port of a Node, which is the one that it shows while no other can be
+// told; zero is none. An edge without one can't be asked for logs and the like, and is
+// connected all the same.
+func (n *Nodes) port(ctx context.Context, node *corev1.Node, st nodeState) int32 {
+	port, err := n.cfg.Port(ctx, node.Name)
+	if err == nil {
+		if st.noPort {
+			n.log.Info("node has a port again", "edge", node.Name, "port", port)
+			n.change(node.Name, func(st *nodeState) { st.noPort = false })
+		}
+		return port
+	}
+	present := node.Status.DaemonEndpoints.KubeletEndpoint.Port
+	if !st.noPort && ctx.Err() == nil {
+		n.log.Error("node can't be given a port, and keeps what it has", "edge", node.Name, "port", present, "error", err)
+		n.change(node.Name, func(st *nodeState) { st.noPort = true })
+	}
+	return present
+}
+
 // ensureStatus writes the proxy's address, and Ready when nothing better is
-// known: the edge's own report has the last word. It says whether the Node had
-// been marked for want of a session.
-func (n *Nodes) ensureStatus(ctx context.Context, node *corev1.Node) (returned bool, err error) {
-	status := n.statusOf(node)
+// known: the edge's own report has the last word.
+func (n *Nodes) ensureStatus(ctx context.Context, node *corev1.Node, port int32) (err error) {
+	status := n.statusOf(node, port)
 	if !neverOrLost(findNodeCondition(status, corev1.NodeReady)) {
-		return false, patchNodeStatus(ctx, n.client, node, status, "")
+		return patchNodeStatus(ctx, n.client, node, status, "")
 	}
 	// The cache may be behind what the edge has said of itself since.
 	if node, err = n.client.CoreV1().Nodes().Get(ctx, node.Name, metav1.GetOptions{}); err != nil {
-		return false, fmt.Errorf("get node: %w", err)
+		return fmt.Errorf("get node: %w", err)
 	}
-	status = n.statusOf(node)
-	if ready := findNodeCondition(status, corev1.NodeReady); neverOrLost(ready) {
-		returned = ready != nil
+	status = n.statusOf(node, port)
+	if neverOrLost(findNodeCondition(status, corev1.NodeReady)) {
 		now := metav1.Now()
 		setNodeCondition(status, corev1.NodeCondition{
 			Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: reasonConnected, Message: "edge has a session",
 			LastHeartbeatTime: now, LastTransitionTime: now,
 		})
 	}
-	return returned, patchNodeStatus(ctx, n.client, node, status, node.ResourceVersion)
+	return patchNodeStatus(ctx, n.client, node, status, node.ResourceVersion)
 }
 
 // statusOf gives a Node's status with the parts that are the proxy's to say.
-func (n *Nodes) statusOf(node *corev1.Node) *corev1.NodeStatus {
+func (n *Nodes) statusOf(node *corev1.Node, port int32) *corev1.NodeStatus {
 	status := node.Status.DeepCopy()
-	status.Addresses = n.cfg.Addresses
-	status.DaemonEndpoints.KubeletEndpoint.Port = n.cfg.KubeletPort
+	// At an address without a port kube-apiserver takes the one that kubelets have,
+	// which may be another edge's.
+	if port != 0 {
+		status.Addresses = n.cfg.Addresses
+		status.DaemonEndpoints.KubeletEndpoint.Port = port
+	}
+	// The API wants them sorted and each once.
+	features := slices.Concat(status.DeclaredFeatures, n.cfg.Features)
+	slices.Sort(features)
+	status.DeclaredFeatures = slices.Compact(features)
+	if c := n.cfg.Condition(); c != nil {
+		old := findNodeCondition(status, c.Type)
+		switch {
+		case old == nil && c.Status != corev1.ConditionTrue,
+			old != nil && (old.Status != c.Status || old.Reason != c.Reason || old.Message != c.Message):
+			setNodeCondition(status, *c)
+		}
+	}
 	return status
 }
 
@@ -248,51 +252,24 @@ func neverOrLost(ready *corev1.NodeCondition) bool {
 		(ready.Reason == reasonOffline || strings.HasPrefix(ready.Reason, "NodeStatus"))
 }
 
-// repairPods makes pods Ready again that the node controller made NotReady
-// while their edge was away. The edge does not know that and has nothing new to
-// say. A pod is ready when its containers are and its readiness gates are open;
-// that can be told from its other conditions without asking the edge.
-func (n *Nodes) repairPods(ctx context.Context, node string) error {
-	pods, err := n.client.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
-		FieldSelector: fields.OneTermEqualSelector("spec.nodeName", node).String(),
-	})
-	if err != nil {
-		return fmt.Errorf("list pods of node: %w", err)
-	}
-	for i := range pods.Items {
-		pod := &pods.Items[i]
-		if pod.Spec.NodeName != node || pod.DeletionTimestamp != nil || !shouldBeReady(pod) {
-			continue
-		}
-		status := pod.Status.DeepCopy()
-		ready := findPodCondition(status.Conditions, corev1.PodReady)
-		ready.Status = corev1.ConditionTrue
-		ready.LastTransitionTime = metav1.Now()
-		patch, err := statusPatch(corev1.Pod{Status: pod.Status},
-			corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: pod.UID}, Status: *status})
-		if err == nil {
-			_, err = n.client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
-		}
-		if err != nil && !apierrors.IsNotFound(err) {
-			return fmt.Errorf("make pod %s/%s ready again: %w", pod.Namespace, pod.Name, err)
-		}
-	}
-	return nil
+// Wanted says that the Node of an edge, as last seen, lacks what only the edge can
+// say: it is new, was made anew, or others have written over it.
+func (n *Nodes) Wanted(name string) bool {
+	o, ok, err := n.informer.GetIndexer().GetByKey(name)
+	node, isNode := o.(*corev1.Node)
+	return err == nil && ok && isNode && Owned(node) && lacksStatus(node)
 }
 
-// shouldBeReady says that a pod is shown as not ready and nothing in it is.
-func shouldBeReady(pod *corev1.Pod) bool {
-	is := func(t corev1.PodConditionType, want corev1.ConditionStatus) bool {
-		c := findPodCondition(pod.Status.Conditions, t)
-		return c != nil && c.Status == want
+func lacksStatus(node *corev1.Node) bool {
+	ready := findNodeCondition(&node.Status, corev1.NodeReady)
+	if ready == nil || ready.Reason == reasonConnected || ready.Reason == reasonOffline || len(node.Status.Capacity) == 0 {
+		return true
 	}
-	if !is(corev1.PodReady, corev1.ConditionFalse) || !is(corev1.ContainersReady, corev1.ConditionTrue) {
-		return false
-	}
-	for _, g := range pod.Spec.ReadinessGates {
-		if !is(g.ConditionType, corev1.ConditionTrue) {
-			return false
+	for _, c := range node.Status.Conditions {
+		// The node controller's, when a lease has expired.
+		if c.Status == corev1.ConditionUnknown && strings.HasPrefix(c.Reason, "NodeStatus") {
+			return true
 		}
 	}
-	return true
+	return false
 }

@@ -24,6 +24,8 @@ const (
 	// leaseInterval and leaseSeconds are a kubelet's.
 	leaseInterval = 10 * time.Second
 	leaseSeconds  = 40
+	// leaseLatency is what a renewal may come late.
+	leaseLatency = 1500 * time.Millisecond
 	// startGrace is how long a proxy that has just started waits for edges to come
 	// back, and for other replicas to renew the leases of those that are theirs.
 	startGrace = 2*leaseInterval + 5*time.Second
@@ -53,15 +55,31 @@ type Sessions interface {
 // NodesConfig is what Nodes needs.
 type NodesConfig struct {
 	// Client needs get, list, watch, create and patch on nodes, patch on
-	// nodes/status, get, create and patch on leases in kube-node-lease, list on
+	// nodes/status, get, create and patch on leases in kube-node-lease, get and list on
 	// pods, patch on pods/status, and create on events.
 	Client kubernetes.Interface
 	// Sessions is required.
 	Sessions Sessions
 	// Addresses are those of the proxy, by which kube-apiserver reaches edges.
 	Addresses []corev1.NodeAddress
+	// Features are what Nodes declare beside what they declare already.
+	Features []string
 	// KubeletPort is the port beside them.
 	KubeletPort int32
+	// MetricsPath gives the path at which metrics-server finds a node's usage; nil
+	// leaves it with a kubelet's.
+	MetricsPath func(node string) string
+	// Port gives a node a port of its own instead; nil means that none has one. While it
+	// fails, a Node keeps what it shows.
+	Port func(ctx context.Context, node string) (int32, error)
+	// Annotations are more that a Node is to have while its edge is connected; nil
+	// means none.
+	Annotations func(node string) map[string]string
+	// Condition is one that all Nodes are to show, if it is not nil; one that is True
+	// only takes the place of one that was not. Nil means none.
+	Condition func() *corev1.NodeCondition
+	// Ask asks an edge for the status of its node; nil means that nobody does.
+	Ask func(node string)
 	// Grace is how long a session may be gone before its Node is marked; zero means
 	// ten seconds, so that an edge that dials again is not noticed.
 	Grace time.Duration
@@ -90,14 +108,25 @@ type nodeState struct {
 	lost    time.Time // when the last session ended; zero while there is one
 	grace   time.Duration
 	renewed time.Time // last renewal of the lease
+	seen    time.Time // what the lease said after it, or when it was last looked at
 	repairs int       // how often pods are yet to be looked at after a return
 	refused bool      // its Node is not ours, and was complained about
+	noPort  bool      // it can't be given a port, and that was complained about
 }
 
 // NewNodes checks cfg.
 func NewNodes(cfg NodesConfig) (*Nodes, error) {
 	if cfg.Client == nil || cfg.Sessions == nil {
 		return nil, errors.New("nodes config: Client and Sessions are required")
+	}
+	if cfg.Port == nil {
+		cfg.Port = func(context.Context, string) (int32, error) { return cfg.KubeletPort, nil }
+	}
+	if cfg.Condition == nil {
+		cfg.Condition = func() *corev1.NodeCondition { return nil }
+	}
+	if cfg.Ask == nil {
+		cfg.Ask = func(string) {}
 	}
 	if cfg.Grace == 0 {
 		cfg.Grace = 10 * time.Second
@@ -119,10 +148,13 @@ func NewNodes(cfg NodesConfig) (*Nodes, error) {
 
 // Run keeps Nodes until ctx ends.
 func (n *Nodes) Run(ctx context.Context) error {
-	n.queue = workqueue.NewTypedDelayingQueue[string]()
+	queue := workqueue.NewTypedDelayingQueue[string]()
+	n.mu.Lock()
+	n.queue = queue
+	n.mu.Unlock()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer n.queue.ShutDown()
+	defer queue.ShutDown()
 	started := time.Now()
 	if _, err := n.informer.AddEventHandler(n.handler(started)); err != nil {
 		return err
@@ -136,9 +168,13 @@ func (n *Nodes) Run(ctx context.Context) error {
 	for range n.cfg.Workers {
 		wg.Go(func() { n.work(ctx) })
 	}
+	// The reports of edges that are here already may have come before the Nodes were
+	// read, which then don't show that they had been marked.
+	repairs := repairsAfterReturn
 	for {
 		changed := n.cfg.Sessions.Changed()
-		n.note(time.Now())
+		n.note(time.Now(), repairs)
+		repairs = 0
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -152,6 +188,15 @@ func (n *Nodes) Run(ctx context.Context) error {
 // they are marked by whoever comes next.
 func (n *Nodes) Drain() { n.draining.Store(true) }
 
+// Refresh looks at an edge's Node soon, since something has changed of what it says.
+func (n *Nodes) Refresh(node string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.queue != nil { // else it is looked at when Run begins
+		n.queue.Add(node)
+	}
+}
+
 // hold renews the lease of an edge that has a session, and does nothing else.
 func (n *Nodes) hold(ctx context.Context, name string, st nodeState) (time.Duration, error) {
 	o, ok, err := n.informer.GetIndexer().GetByKey(name)
@@ -163,8 +208,25 @@ func (n *Nodes) hold(ctx context.Context, name string, st nodeState) (time.Durat
 	return jitter(leaseInterval), err
 }
 
-// handler looks at Nodes that appear, at the start above all, and at those that
-// are deleted while their edge is connected.
+// owns says whether a Node is an edge's, by what the watch last saw.
+func (n *Nodes) owns(name string) bool {
+	o, ok, err := n.informer.GetIndexer().GetByKey(name)
+	node, isNode := o.(*corev1.Node)
+	return err == nil && ok && isNode && Owned(node)
+}
+
+// onNode has seen called with the name of each Node of an edge that appears.
+func (n *Nodes) onNode(seen func(node string)) error {
+	_, err := n.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: func(o any) {
+		if node, ok := o.(*corev1.Node); ok && Owned(node) {
+			seen(node.Name)
+		}
+	}})
+	return err
+}
+
+// handler looks at Nodes that appear, at the start above all, at those whose edge
+// is back, and at those that are deleted while their edge is connected.
 func (n *Nodes) handler(started time.Time) cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc: func(o any) {
@@ -179,6 +241,13 @@ func (n *Nodes) handler(started time.Time) cache.ResourceEventHandler {
 			}
 			n.queue.Add(node.Name)
 		},
+		UpdateFunc: func(before, after any) {
+			was, ok1 := before.(*corev1.Node)
+			is, ok2 := after.(*corev1.Node)
+			if ok1 && ok2 {
+				n.sawChange(was, is)
+			}
+		},
 		DeleteFunc: func(o any) {
 			if d, ok := o.(cache.DeletedFinalStateUnknown); ok {
 				o = d.Obj
@@ -190,8 +259,9 @@ func (n *Nodes) handler(started time.Time) cache.ResourceEventHandler {
 	}
 }
 
-// note compares the sessions with those known.
-func (n *Nodes) note(now time.Time) {
+// note compares the sessions with those known. The pods of edges that are new are
+// looked at as often as repairs says at least.
+func (n *Nodes) note(now time.Time, repairs int) {
 	sessions := make(map[string]Session)
 	for _, s := range n.cfg.Sessions.Sessions() {
 		sessions[s.Node] = s
@@ -206,8 +276,9 @@ func (n *Nodes) note(now time.Time) {
 		}
 		if st.session == nil || !st.session.Since.Equal(s.Since) {
 			st.session, st.lost, st.refused = &s, time.Time{}, false
-			if _, bad := labels(&s); len(bad) > 0 {
-				n.log.Warn("labels of an edge are not allowed", "edge", node, "count", len(bad), "first", bad[0][:min(len(bad[0]), 100)])
+			st.repairs = max(st.repairs, repairs)
+			if bad := refused(&s); len(bad) > 0 {
+				n.log.Warn("labels or taints of an edge are not allowed", "edge", node, "count", len(bad), "first", bad[0][:min(len(bad[0]), 100)])
 			}
 			n.queue.Add(node)
 		}

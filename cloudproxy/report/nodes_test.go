@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -59,6 +61,12 @@ func (s *fakeSessions) connect(node string) {
 	s.all[node] = Session{Node: node, Since: time.Now(), Hello: wire.Hello{
 		OS: "linux", Arch: "arm64",
 		Labels: []string{"site=oslo", "node-role.kubernetes.io/control-plane=", "bad", "topology.kubernetes.io/zone=z1"},
+		Taints: []wire.Taint{
+			{Key: "site", Value: "oslo", Effect: "NoSchedule"},
+			{Key: "site", Value: "bergen", Effect: "NoSchedule"},
+			{Key: "node.kubernetes.io/unschedulable", Effect: "NoSchedule"},
+			{Key: "node-role.kubernetes.io/edge", Effect: "NoExecute"},
+		},
 	}}
 	s.mu.Unlock()
 	s.ring()
@@ -71,7 +79,12 @@ func (s *fakeSessions) lose(node string) {
 	s.ring()
 }
 
-func wait(d time.Duration) { <-time.After(d) }
+// wait lets virtual time pass, and then all others come to rest: a reactor may be
+// added to a fake client only while nobody calls it.
+func wait(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
 
 type nodesTest struct {
 	testing.TB
@@ -79,6 +92,7 @@ type nodesTest struct {
 	sessions *fakeSessions
 	nodes    *Nodes // the one that runs
 	log      *bytes.Buffer
+	change   func(*NodesConfig) // for the next start
 	start    func()
 	stop     func()
 }
@@ -86,12 +100,14 @@ type nodesTest struct {
 func runNodes(t *testing.T, f func(ctx context.Context, n *nodesTest)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		n := &nodesTest{TB: t, client: fake.NewClientset(), sessions: newSessions(), log: &bytes.Buffer{}}
+		n := &nodesTest{TB: t, client: fake.NewClientset(), sessions: newSessions(), log: &bytes.Buffer{}, change: func(*NodesConfig) {}}
 		n.start = func() {
-			nodes, err := NewNodes(NodesConfig{
-				Client: n.client, Sessions: n.sessions, KubeletPort: 10250, Log: slog.New(slog.NewTextHandler(n.log, nil)),
+			cfg := NodesConfig{
+				Client: n.client, Sessions: n.sessions, KubeletPort: 10250, MetricsPath: func(node string) string { return "/metrics/of/" + node }, Log: slog.New(slog.NewTextHandler(n.log, nil)),
 				Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "192.0.2.1"}, {Type: corev1.NodeHostName, Address: "192.0.2.1"}},
-			})
+			}
+			n.change(&cfg)
+			nodes, err := NewNodes(cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -156,6 +172,10 @@ func TestNodeFollowsSession(t *testing.T) {
 		if _, ok := node.Labels["node-role.kubernetes.io/control-plane"]; ok {
 			t.Error("an edge gave itself a role")
 		}
+		wantTaints := []corev1.Taint{{Key: "site", Value: "oslo", Effect: "NoSchedule"}, {Key: "node-role.kubernetes.io/edge", Effect: "NoExecute"}}
+		if d := cmp.Diff(wantTaints, node.Spec.Taints); d != "" {
+			t.Errorf("taints (-want +got):\n%s", d)
+		}
 		if node.Status.DaemonEndpoints.KubeletEndpoint.Port != 10250 || len(node.Status.Addresses) != 2 || node.Status.Addresses[0].Address != "192.0.2.1" {
 			t.Errorf("status: %+v", node.Status)
 		}
@@ -176,7 +196,10 @@ func TestNodeFollowsSession(t *testing.T) {
 
 		n.sessions.lose("e1")
 		lost := time.Now()
-		wait(10*time.Second + 100*time.Millisecond)
+		wait(9 * time.Second)
+		n.wantReady(ctx, corev1.ConditionTrue, "EdgeConnected")
+		// As long as another replica may take to renew, whenever this one did last.
+		wait(leaseInterval/5 + leaseLatency + 100*time.Millisecond)
 		c := n.wantReady(ctx, corev1.ConditionUnknown, "EdgeOffline")
 		if want := "no session since " + lost.UTC().Format(time.RFC3339); c.Message != want {
 			t.Errorf("message %q, want %q", c.Message, want)
@@ -249,10 +272,77 @@ func TestBadLabelsAreToldOnce(t *testing.T) {
 	runNodes(t, func(_ context.Context, n *nodesTest) {
 		n.sessions.connect("e1")
 		wait(time.Hour)
-		if got := strings.Count(n.log.String(), "not allowed"); got != 1 {
-			t.Errorf("%d lines about labels in an hour:\n%s", got, n.log)
+		if got := strings.Count(n.log.String(), "not allowed\" edge=e1 count=4 first=\"node-role"); got != 1 {
+			t.Errorf("%d lines about labels and taints in an hour:\n%s", got, n.log)
 		}
 	})
+}
+
+// TestTaintsAreOfTheBeginning: what somebody takes away stays away, as long as the Node
+// is there; one that is made again has them.
+func TestTaintsAreOfTheBeginning(t *testing.T) {
+	runNodes(t, func(ctx context.Context, n *nodesTest) {
+		n.sessions.connect("e1")
+		wait(time.Second)
+		node := n.node(ctx, "e1")
+		if len(node.Spec.Taints) != 2 {
+			t.Fatalf("taints: %v", node.Spec.Taints)
+		}
+		node.Spec.Taints = nil
+		if _, err := n.client.CoreV1().Nodes().Update(ctx, node, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Hour)
+		n.sessions.lose("e1")
+		wait(time.Minute)
+		n.sessions.connect("e1")
+		wait(time.Minute)
+		if got := n.node(ctx, "e1").Spec.Taints; len(got) != 0 {
+			t.Errorf("taints that were taken away are back: %v", got)
+		}
+		if err := n.client.CoreV1().Nodes().Delete(ctx, "e1", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		wait(time.Minute)
+		if got := n.node(ctx, "e1").Spec.Taints; len(got) != 2 {
+			t.Errorf("taints of a Node that was made again: %v", got)
+		}
+	})
+}
+
+// TestTaints: what the API would refuse, or a controller takes for its own, is left out.
+func TestTaints(t *testing.T) {
+	for _, tt := range []struct {
+		taint wire.Taint
+		good  bool
+	}{
+		{wire.Taint{Key: "a", Value: "b", Effect: "NoSchedule"}, true},
+		{wire.Taint{Key: "a", Effect: "PreferNoSchedule"}, true},
+		{wire.Taint{Key: "example.com/a", Value: "1", Effect: "NoExecute"}, true},
+		{wire.Taint{Key: "node-role.kubernetes.io/edge", Effect: "NoSchedule"}, true},
+		{wire.Taint{Key: "topology.kubernetes.io/zone", Effect: "NoSchedule"}, false},
+		{wire.Taint{Key: "node-role.kubernetes.io/control-plane", Effect: "NoSchedule"}, false},
+		{wire.Taint{Key: "node.kubernetes.io/unreachable", Effect: "NoExecute"}, false},
+		{wire.Taint{Key: "node.cloudprovider.kubernetes.io/uninitialized", Effect: "NoSchedule"}, false},
+		{wire.Taint{Key: "skerry.io/a", Effect: "NoSchedule"}, false},
+		{wire.Taint{Effect: "NoSchedule"}, false},
+		{wire.Taint{Key: "a b", Effect: "NoSchedule"}, false},
+		{wire.Taint{Key: "a", Value: "b=c", Effect: "NoSchedule"}, false},
+		{wire.Taint{Key: "a"}, false},
+		{wire.Taint{Key: "a", Effect: "Never"}, false},
+	} {
+		all, bad := taints(&Session{Hello: wire.Hello{Taints: []wire.Taint{tt.taint}}})
+		if good := len(all) == 1 && len(bad) == 0; good != tt.good || len(all)+len(bad) != 1 {
+			t.Errorf("%+v: taken %v, refused %q", tt.taint, all, bad)
+		}
+	}
+	var many []wire.Taint
+	for i := range 1000 {
+		many = append(many, wire.Taint{Key: fmt.Sprintf("k%d", i), Effect: "NoSchedule"})
+	}
+	if all, bad := taints(&Session{Hello: wire.Hello{Taints: many}}); len(all) != maxTaints || len(bad) != len(many)-maxTaints {
+		t.Errorf("of %d taints %d are taken and %d refused", len(many), len(all), len(bad))
+	}
 }
 
 // TestNodeNameLongerThanALabel still makes a Node.
@@ -330,6 +420,33 @@ func TestEdgeOfAnotherReplicaIsNotMarked(t *testing.T) {
 		// The other replica dies.
 		wait(2 * time.Minute)
 		n.wantReady(ctx, corev1.ConditionUnknown, "EdgeOffline")
+	})
+}
+
+// TestEdgeThatLeftUnheard: another replica got the edge while this one had not noticed
+// yet, and renewed the lease just before this one did for the last time.
+func TestEdgeThatLeftUnheard(t *testing.T) {
+	runNodes(t, func(ctx context.Context, n *nodesTest) {
+		n.sessions.connect("e1")
+		wait(time.Minute)
+		last := n.renewed(ctx)
+		for n.renewed(ctx).Equal(last) {
+			wait(time.Millisecond)
+		}
+		n.sessions.lose("e1")
+		leases := n.client.CoordinationV1().Leases(corev1.NamespaceNodeLease)
+		for range 10 {
+			wait(leaseInterval + leaseInterval/10)
+			n.wantReady(ctx, corev1.ConditionTrue, reasonConnected)
+			l, err := leases.Get(ctx, "e1", metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			l.Spec.RenewTime = new(metav1.NowMicro())
+			if _, err := leases.Update(ctx, l, metav1.UpdateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
 	})
 }
 
@@ -415,4 +532,25 @@ func TestOfflineSince(t *testing.T) {
 			t.Errorf("%s: got %v, %v; want %v, %v", tt.name, got, offline, tt.want, tt.offline)
 		}
 	}
+}
+
+// TestMetricsAnnotation has metrics-server find each edge at the one address, also
+// on a Node of an older proxy, whose other annotations stay.
+func TestMetricsAnnotation(t *testing.T) {
+	runNodes(t, func(ctx context.Context, n *nodesTest) {
+		if _, err := n.client.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{
+			Name: "e1", Labels: map[string]string{LabelEdge: "true"}, Annotations: map[string]string{AnnotationOwner: owner, "other": "1"},
+		}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		n.sessions.connect("e1")
+		n.sessions.connect("e2")
+		wait(time.Minute)
+		for node, other := range map[string]string{"e1": "1", "e2": ""} {
+			got := n.node(ctx, node).Annotations
+			if got[annotationMetrics] != "/metrics/of/"+node || got["other"] != other || got[AnnotationOwner] != owner {
+				t.Errorf("%s: %v", node, got)
+			}
+		}
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -19,6 +20,10 @@ import (
 // ownPod reads the pod that an edge reports on, from the API itself: a patch is
 // made against it, and a cache that is behind would leave old values standing.
 func (r *Receiver) ownPod(ctx context.Context, node, namespace, name string, uid types.UID) (*corev1.Pod, error) {
+	// A pod that is bound stays on its node; what is foreign in the cache is so.
+	if pod := r.pod(namespace, name); pod != nil && pod.UID == uid && pod.Spec.NodeName != "" && pod.Spec.NodeName != node {
+		return nil, fmt.Errorf("pod %s/%s is bound to node %q: %w", namespace, name, pod.Spec.NodeName, errForeign)
+	}
 	pod, err := r.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
@@ -33,7 +38,7 @@ func (r *Receiver) ownPod(ctx context.Context, node, namespace, name string, uid
 	return pod, nil
 }
 
-func (r *Receiver) writePodStatus(ctx context.Context, node string, value []byte) error {
+func (r *Receiver) writePodStatus(ctx context.Context, node string, place stamp, value []byte) error {
 	var report corev1.Pod
 	if err := report.Unmarshal(value); err != nil {
 		return &badReportError{fmt.Errorf("decode pod status: %w", err)}
@@ -46,15 +51,18 @@ func (r *Receiver) writePodStatus(ctx context.Context, node string, value []byte
 		return err
 	}
 	status := mergePodStatus(&pod.Status, &report.Status)
+	if err := place.onPod(&pod.Status, status); err != nil {
+		return fmt.Errorf("pod %s/%s: %w", pod.Namespace, pod.Name, err)
+	}
 	if equality.Semantic.DeepEqual(&pod.Status, status) {
 		return nil
 	}
 	patch, err := statusPatch(corev1.Pod{Status: pod.Status},
-		corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: pod.UID}, Status: *status})
+		corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: pod.UID, ResourceVersion: pod.ResourceVersion}, Status: *status})
 	if err != nil {
 		return err
 	}
-	// The UID in the patch makes the API server refuse it for a pod that took the
+	// The resourceVersion is that of the stamp which was looked at. The UID in the patch makes the API server refuse it for a pod that took the
 	// name meanwhile; what the refusal is about shows when the pod is read again.
 	_, err = r.client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")
 	if apierrors.IsInvalid(err) || apierrors.IsNotFound(err) {
@@ -89,6 +97,10 @@ func mergePodStatus(current, reported *corev1.PodStatus) *corev1.PodStatus {
 	if s.ExtendedResourceClaimStatus == nil {
 		s.ExtendedResourceClaimStatus = current.ExtendedResourceClaimStatus
 	}
+	// What the edge says of conditions of others is what it was once sent.
+	s.Conditions = slices.DeleteFunc(s.Conditions, func(c corev1.PodCondition) bool {
+		return !ownCondition(c.Type) && (!mayAdd(c.Type) || findPodCondition(current.Conditions, c.Type) != nil)
+	})
 	for _, c := range current.Conditions {
 		if !ownCondition(c.Type) && findPodCondition(s.Conditions, c.Type) == nil {
 			s.Conditions = append(s.Conditions, c)
@@ -107,6 +119,12 @@ func ownCondition(t corev1.PodConditionType) bool {
 	default:
 		return false
 	}
+}
+
+// mayAdd says which conditions of others a node sets when they are not there: of a pod
+// that was bound without a scheduler, and of one that the node evicts.
+func mayAdd(t corev1.PodConditionType) bool {
+	return t == corev1.PodScheduled || t == corev1.DisruptionTarget
 }
 
 func findPodCondition(conditions []corev1.PodCondition, t corev1.PodConditionType) *corev1.PodCondition {

@@ -9,18 +9,19 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/skerry-io/skerry/edgeagent/store"
 	"github.com/skerry-io/skerry/edgeagent/uplink"
+	"github.com/skerry-io/skerry/tunnel/dictionary"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
 const (
 	// maxFrame is the bound of PROTOCOL.md for frames on this stream.
 	maxFrame = 4 << 20
-	// maxHaveBytes is where a Have frame is cut: large enough that its header costs
-	// nothing, small enough to be built in memory without notice.
-	maxHaveBytes = 32 << 10
+	// roomPause is how long room on the disk may take to be enough.
+	roomPause = time.Second
 )
 
 // Config is what a Client needs.
@@ -31,6 +32,9 @@ type Config struct {
 	// Wake is called with the key of each object that was stored or deleted: who
 	// uses it is the callee's to know. It must not block. May be nil.
 	Wake func(key string)
+	// Steps knows how far the objects have come. Nil tells the cloud
+	// nothing beyond what is stored.
+	Steps *Steps
 	// Log may be nil, which discards.
 	Log *slog.Logger
 }
@@ -54,7 +58,10 @@ type Client struct {
 	store  *store.Store
 	dialer uplink.Dialer
 	wake   func(key string)
+	steps  *Steps
 	log    *slog.Logger
+	// decoder is of the one goroutine that reads the stream.
+	decoder *dictionary.Decoder
 
 	mu    sync.Mutex // guards the following fields
 	stats Stats
@@ -71,7 +78,11 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Client{store: cfg.Store, dialer: cfg.Dialer, wake: cfg.Wake, log: cfg.Log}, nil
+	decoder, err := dictionary.NewDecoder()
+	if err != nil {
+		return nil, fmt.Errorf("desired: %w", err)
+	}
+	return &Client{store: cfg.Store, dialer: cfg.Dialer, wake: cfg.Wake, steps: cfg.Steps, log: cfg.Log, decoder: decoder}, nil
 }
 
 // Stats gives the counters.
@@ -110,42 +121,24 @@ func (c *Client) serve(ctx context.Context, conn net.Conn) error {
 	defer stop()
 	defer conn.Close() //nolint:errcheck // the stream is done, one way or the other
 
-	if err := c.sendHave(conn); err != nil {
+	buckets, err := c.sendDigest(conn)
+	if err != nil {
 		return err
 	}
+	c.steps.begin()
 	p := newPending()
 	var wg sync.WaitGroup
-	wg.Go(func() { p.end(c.read(ctx, conn, p)) })
-	err := c.apply(ctx, conn, p)
+	wg.Go(func() { p.end(c.read(ctx, conn, p, buckets)) })
+	err = c.apply(ctx, conn, p)
 	cancel()
 	_ = conn.Close()
 	wg.Wait()
 	return err
 }
 
-// sendHave says what the store holds.
-func (c *Client) sendHave(w io.Writer) error {
-	var have wire.Have
-	size := 0
-	var failed error
-	err := c.store.Versions("", func(e store.Entry) bool {
-		have.Entries = append(have.Entries, wire.Entry{Key: e.Key, Version: e.Version})
-		if size += len(e.Key) + len(e.Version); size < maxHaveBytes {
-			return true
-		}
-		failed = wire.Write(w, &have)
-		have.Entries, size = have.Entries[:0], 0
-		return failed == nil
-	})
-	if err := errors.Join(failed, err); err != nil {
-		return err
-	}
-	have.Last = true
-	return wire.Write(w, &have)
-}
-
-// read puts what comes into p until the stream ends.
-func (c *Client) read(ctx context.Context, conn io.Reader, p *pending) error {
+// read puts what comes into p until the stream ends. The digest that was sent had
+// so many buckets.
+func (c *Client) read(ctx context.Context, conn io.ReadWriter, p *pending, buckets int) error {
 	r := wire.NewReader(bufio.NewReader(conn), maxFrame)
 	for {
 		f, err := r.Next()
@@ -164,6 +157,11 @@ func (c *Client) read(ctx context.Context, conn io.Reader, p *pending) error {
 			}
 		case *wire.Synced:
 			add = func(b *batch) { b.synced = true }
+		case *wire.Want:
+			if err := c.sendHave(conn, f, buckets); err != nil {
+				return err
+			}
+			continue
 		default:
 			continue // nothing else comes down by PROTOCOL.md; skip it as unknown
 		}
@@ -174,18 +172,23 @@ func (c *Client) read(ctx context.Context, conn io.Reader, p *pending) error {
 }
 
 func (c *Client) upsert(f *wire.Upsert) func(b *batch) {
-	seq, size := f.Seq, len(f.Value)
-	if err := check(f.Key, f.Value); err != nil {
+	seq := f.Seq
+	var resourceVersion string
+	// The frame's bytes belong to the reader; these do not.
+	value, err := c.decoder.Decode(f.Encoding, f.Value)
+	if err == nil {
+		resourceVersion, err = check(f.Key, value)
+	}
+	if err != nil {
 		c.reject(f.Key, err)
 		return func(b *batch) { b.frames++; b.seq, b.hasSeq = seq, true }
 	}
-	// The frame's bytes belong to the reader.
-	o := store.Object{Key: f.Key, Version: f.Version, Value: append([]byte(nil), f.Value...)}
+	o, size := store.Object{Key: f.Key, Version: f.Version, Value: value}, len(value)
 	return func(b *batch) {
 		b.frames++
 		b.bytes += size
 		b.seq, b.hasSeq = seq, true
-		b.changes[o.Key] = change{object: o}
+		b.changes[o.Key] = change{object: o, resourceVersion: resourceVersion}
 	}
 }
 
@@ -200,15 +203,16 @@ func (c *Client) reject(key string, err error) {
 // apply stores batches, acknowledges them and wakes whom they concern.
 func (c *Client) apply(ctx context.Context, conn io.Writer, p *pending) error {
 	for {
-		b, err := p.take(ctx)
+		b, err := p.take(ctx, c.steps.rung())
 		if err != nil {
 			return err
 		}
 		changes := b.store()
 		if len(b.changes) > 0 {
-			if err := c.store.Apply(changes); err != nil {
+			if err := c.keep(ctx, changes); err != nil {
 				return err
 			}
+			c.steps.stored(b.changes)
 			for key := range b.changes {
 				c.wake(key)
 			}
@@ -228,11 +232,39 @@ func (c *Client) apply(ctx context.Context, conn io.Writer, p *pending) error {
 				s.Synced = true
 			}
 		})
-		if !b.hasSeq {
-			continue
+		if b.hasSeq {
+			if err := wire.Write(conn, &wire.Ack{Seq: b.seq, Step: wire.StepStored}); err != nil {
+				return err
+			}
 		}
-		if err := wire.Write(conn, &wire.Ack{Seq: b.seq, Step: wire.StepStored}); err != nil {
+		// Behind the Ack: what it is about must be known to be stored.
+		if err := c.steps.tell(conn); err != nil {
 			return err
 		}
 	}
+}
+
+// keep stores changes. While the disk is full it waits: to end the stream would make
+// the cloud send all of them again, and again.
+func (c *Client) keep(ctx context.Context, changes store.Batch) error {
+	err := c.store.Apply(changes)
+	if errors.Is(err, store.ErrDiskFull) && len(changes.Deletes) > 0 && len(changes.Upserts) > 0 {
+		// What goes makes room for what comes.
+		if c.store.Apply(store.Batch{Deletes: changes.Deletes}) == nil {
+			changes.Deletes = nil
+		}
+	}
+	for errors.Is(err, store.ErrDiskFull) {
+		c.log.Warn("the disk is full; what the cloud wants waits for room", "error", err)
+		if err := c.store.WaitRoom(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(roomPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		err = c.store.Apply(changes)
+	}
+	return err
 }

@@ -5,7 +5,10 @@ import (
 	"fmt"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
@@ -13,41 +16,57 @@ import (
 // errUnknownKey says that a key is of no resource that this build knows.
 var errUnknownKey = errors.New("key is of no known resource")
 
-// check says whether value is what key promises.
-func check(key string, value []byte) error {
+// check says whether value is what key promises, and gives its resourceVersion.
+func check(key string, value []byte) (resourceVersion string, err error) {
 	resource, namespace, name, _, ok := wire.SplitKey(key)
 	if !ok {
-		return errUnknownKey
+		return "", errUnknownKey
 	}
-	var gotNamespace, gotName string
-	switch resource {
+	o, kind := empty(resource)
+	if o == nil {
+		return "", errUnknownKey
+	}
+	if err := o.Unmarshal(value); err != nil {
+		return "", fmt.Errorf("decode %s: %w", kind, err)
+	}
+	meta, ok := o.(metav1.Object)
+	if !ok || resource == wire.ResourceTokens { // of which the metadata is the service account's
+		return "", nil
+	}
+	if meta.GetNamespace() != namespace || meta.GetName() != name {
+		return "", fmt.Errorf("value is of %s/%s", meta.GetNamespace(), meta.GetName())
+	}
+	return meta.GetResourceVersion(), nil
+}
+
+// empty gives what values of a resource are decoded into, and its name in errors.
+func empty(r wire.Resource) (unmarshaler, string) { //nolint:ireturn // one of many
+	switch r {
 	case wire.ResourcePods:
-		var o corev1.Pod
-		if err := o.Unmarshal(value); err != nil {
-			return fmt.Errorf("decode pod: %w", err)
-		}
-		gotNamespace, gotName = o.Namespace, o.Name
+		return &corev1.Pod{}, "pod"
 	case wire.ResourceConfigMaps:
-		var o corev1.ConfigMap
-		if err := o.Unmarshal(value); err != nil {
-			return fmt.Errorf("decode configmap: %w", err)
-		}
-		gotNamespace, gotName = o.Namespace, o.Name
+		return &corev1.ConfigMap{}, "configmap"
 	case wire.ResourceSecrets:
-		var o corev1.Secret
-		if err := o.Unmarshal(value); err != nil {
-			return fmt.Errorf("decode secret: %w", err)
-		}
-		gotNamespace, gotName = o.Namespace, o.Name
+		return &corev1.Secret{}, "secret"
+	case wire.ResourceClaims:
+		return &corev1.PersistentVolumeClaim{}, "persistentvolumeclaim"
+	case wire.ResourceVolumes:
+		return &corev1.PersistentVolume{}, "persistentvolume"
+	case wire.ResourceRuntimeClasses:
+		return &nodev1.RuntimeClass{}, "runtimeclass"
+	case wire.ResourceBundles:
+		return &certificatesv1.ClusterTrustBundle{}, "clustertrustbundle"
+	case wire.ResourceCertificates:
+		return &certificatesv1.PodCertificateRequest{}, "podcertificaterequest"
+	case wire.ResourceNodes:
+		return &corev1.Node{}, "node"
+	case wire.ResourceServices:
+		return &corev1.Service{}, "service"
+	case wire.ResourceServiceLinks:
+		return &corev1.ServiceList{}, "services"
 	case wire.ResourceTokens:
-		var o authenticationv1.TokenRequest
-		if err := o.Unmarshal(value); err != nil {
-			return fmt.Errorf("decode token: %w", err)
-		}
-		return nil // its own metadata is the service account's
+		return &authenticationv1.TokenRequest{}, "token"
+	default:
+		return nil, ""
 	}
-	if gotNamespace != namespace || gotName != name {
-		return fmt.Errorf("value is of %s/%s", gotNamespace, gotName)
-	}
-	return nil
 }

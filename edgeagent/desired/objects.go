@@ -6,7 +6,9 @@ import (
 	"log/slog"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
+	nodev1 "k8s.io/api/node/v1"
 
 	"github.com/skerry-io/skerry/edgeagent/store"
 	"github.com/skerry-io/skerry/tunnel/wire"
@@ -18,6 +20,10 @@ const metaSynced = "desired-synced"
 // ErrNeverSynced says that the cloud has not told yet all that it wants of this
 // edge: what the store lacks may still come.
 var ErrNeverSynced = errors.New("the cloud has not told yet what is to run on this edge")
+
+// annotationSource marks pods that are run from files of the machine, and only those
+// may say so: they are told to nobody, and start first.
+const annotationSource = "kubernetes.io/config.source"
 
 // markSynced is told after each Synced and writes once.
 func markSynced(s *store.Store) error {
@@ -51,6 +57,7 @@ func (o *Objects) Pod(key string) (*corev1.Pod, error) {
 	if err := o.read(key, &pod); err != nil {
 		return nil, err
 	}
+	delete(pod.Annotations, annotationSource)
 	return &pod, nil
 }
 
@@ -81,6 +88,104 @@ func (o *Objects) Token(namespace, pod, id string) (*authenticationv1.TokenReque
 	return &tr, nil
 }
 
+// PersistentVolumeClaim reads a claim that a pod of this edge names.
+func (o *Objects) PersistentVolumeClaim(namespace, name string) (*corev1.PersistentVolumeClaim, error) {
+	var c corev1.PersistentVolumeClaim
+	if err := o.read(wire.ObjectKey(wire.ResourceClaims, namespace, name), &c); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// PersistentVolume reads a volume that such a claim is bound to.
+func (o *Objects) PersistentVolume(name string) (*corev1.PersistentVolume, error) {
+	var v corev1.PersistentVolume
+	if err := o.read(wire.ClusterKey(wire.ResourceVolumes, name), &v); err != nil {
+		return nil, err
+	}
+	return &v, nil
+}
+
+// ClusterTrustBundle reads a trust bundle that a pod of this edge shows.
+func (o *Objects) ClusterTrustBundle(name string) (*certificatesv1.ClusterTrustBundle, error) {
+	var b certificatesv1.ClusterTrustBundle
+	if err := o.read(wire.ClusterKey(wire.ResourceBundles, name), &b); err != nil {
+		return nil, err
+	}
+	return &b, nil
+}
+
+// ClusterTrustBundles reads all trust bundles that pods of this edge show.
+func (o *Objects) ClusterTrustBundles() ([]*certificatesv1.ClusterTrustBundle, error) {
+	var all []*certificatesv1.ClusterTrustBundle
+	var failed error
+	err := o.Store.List(string(wire.ResourceBundles)+"/", func(obj store.Object) bool {
+		b := &certificatesv1.ClusterTrustBundle{}
+		if failed = b.Unmarshal(obj.Value); failed != nil {
+			failed = fmt.Errorf("decode %s: %w", obj.Key, failed)
+		}
+		all = append(all, b)
+		return failed == nil
+	})
+	return all, errors.Join(err, failed)
+}
+
+// PodCertificateRequest reads the answer to what was asked for a pod of this edge.
+func (o *Objects) PodCertificateRequest(namespace, name string) (*certificatesv1.PodCertificateRequest, error) {
+	var r certificatesv1.PodCertificateRequest
+	if err := o.read(wire.ObjectKey(wire.ResourceCertificates, namespace, name), &r); err != nil {
+		return nil, err
+	}
+	return &r, nil
+}
+
+// TakesCertificateRequests says whether the cluster takes requests for certificates for
+// the pods of this edge, whose name is node. The error is that of Node: nobody knows yet.
+func (o *Objects) TakesCertificateRequests(node string) (bool, error) {
+	n, err := o.Node(node)
+	if err != nil {
+		return false, err
+	}
+	return n.Annotations[wire.AnnotationCertificates] == "true", nil
+}
+
+// Node reads the Node of this edge, as far as it decides what may run here.
+func (o *Objects) Node(name string) (*corev1.Node, error) {
+	var n corev1.Node
+	if err := o.read(wire.ClusterKey(wire.ResourceNodes, name), &n); err != nil {
+		return nil, err
+	}
+	return &n, nil
+}
+
+// Service reads a service that pods of all namespaces are told of.
+func (o *Objects) Service(namespace, name string) (*corev1.Service, error) {
+	var s corev1.Service
+	if err := o.read(wire.ObjectKey(wire.ResourceServices, namespace, name), &s); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// ServiceLinks reads the services that pods of a namespace are told of.
+func (o *Objects) ServiceLinks(namespace string) (*corev1.ServiceList, error) {
+	var l corev1.ServiceList
+	if err := o.read(wire.ClusterKey(wire.ResourceServiceLinks, namespace), &l); err != nil {
+		return nil, err
+	}
+	return &l, nil
+}
+
+// RuntimeHandler gives the runtime's handler of a RuntimeClass.
+func (o *Objects) RuntimeHandler(class string) (string, error) {
+	var c nodev1.RuntimeClass
+	err := o.read(wire.ClusterKey(wire.ResourceRuntimeClasses, class), &c)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", fmt.Errorf("runtimeclass %q not found: %w", class, err)
+	}
+	return c.Handler, err
+}
+
 // Pods reads all pods of this edge. One that can't be decoded is logged and left
 // out: it must not keep the others from running. A store that was never complete,
 // as after one that was damaged was moved away, gives ErrNeverSynced: a pod that
@@ -98,6 +203,7 @@ func (o *Objects) Pods() ([]*corev1.Pod, error) {
 			o.log().Error("stored pod can't be decoded", "key", obj.Key, "error", err)
 			return true
 		}
+		delete(pod.Annotations, annotationSource)
 		pods = append(pods, pod)
 		return true
 	})

@@ -18,8 +18,9 @@ const (
 
 // change is what a batch does to one key.
 type change struct {
-	object  store.Object
-	deleted bool
+	object          store.Object
+	resourceVersion string
+	deleted         bool
 }
 
 // batch is what came since the last one was taken, the last change of each key.
@@ -95,8 +96,9 @@ func (p *pending) end(err error) {
 	ring(p.ready)
 }
 
-// take waits for something and takes all there is.
-func (p *pending) take(ctx context.Context) (batch, error) {
+// take waits for something and takes all there is; after a ring of other that may
+// be nothing.
+func (p *pending) take(ctx context.Context, other <-chan struct{}) (batch, error) {
 	for {
 		p.mu.Lock()
 		b, err := p.next, p.err
@@ -111,6 +113,8 @@ func (p *pending) take(ctx context.Context) (batch, error) {
 		}
 		select {
 		case <-p.ready:
+		case <-other:
+			return b, nil
 		case <-ctx.Done():
 			return b, ctx.Err()
 		}

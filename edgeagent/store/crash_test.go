@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -13,6 +14,46 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/google/go-cmp/cmp"
 )
+
+var (
+	thorough = flag.Bool("thorough", false, "draw four times as many seeds, and leave out no operation")
+	oneSeed  = flag.Int64("seed", -1, "run this seed alone")
+)
+
+// crashUnit has steps write more than a memtable holds, and one value that is
+// larger than half of it.
+const crashUnit = 80 << 10
+
+// eachSeed runs f with the first n seeds, or as the flags say.
+func eachSeed(t *testing.T, n uint64, f func(t *testing.T, seed uint64)) {
+	t.Helper()
+	first := uint64(0)
+	switch {
+	case *oneSeed >= 0:
+		first, n = uint64(*oneSeed), 1
+	case *thorough:
+		n *= 4
+	case testing.Short():
+		n = 1
+	}
+	for seed := range n {
+		t.Run(fmt.Sprintf("seed=%d", first+seed), func(t *testing.T) {
+			t.Parallel()
+			f(t, first+seed)
+		})
+	}
+}
+
+// serial has one operation at a time seen by an injector.
+type serial struct{ mu sync.Mutex }
+
+func (s *serial) wrap(in errorfs.Injector) errorfs.Injector {
+	return errorfs.InjectorFunc(func(op errorfs.Op) error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return in.MaybeError(op)
+	})
+}
 
 // state is all that a store holds, in a form that can be compared.
 type state struct {
@@ -110,14 +151,12 @@ func models(t *testing.T, unit int) []state {
 // TestCrashAtEveryOperation takes the power away before each operation on the
 // file system, with any part of what was not synced lost.
 func TestCrashAtEveryOperation(t *testing.T) {
-	models := models(t, 100<<10)
-	seeds := uint64(3)
-	if testing.Short() {
-		seeds = 1
-	}
-	for seed := range seeds {
+	t.Parallel()
+	models := models(t, crashUnit)
+	eachSeed(t, 2, func(t *testing.T, seed uint64) {
+		t.Helper()
 		crashEverywhere(t, models, seed)
-	}
+	})
 }
 
 func crashEverywhere(t *testing.T, models []state, seed uint64) {
@@ -144,7 +183,7 @@ func crashEverywhere(t *testing.T, models []state, seed uint64) {
 		crashes = append(crashes, crash{clone, n})
 		return nil
 	})
-	if err := run(errorfs.Wrap(fs, snap), 100<<10, func(n int) { mu.Lock(); acked = n; mu.Unlock() }); err != nil {
+	if err := run(errorfs.Wrap(fs, snap), crashUnit, func(n int) { mu.Lock(); acked = n; mu.Unlock() }); err != nil {
 		t.Fatal(err)
 	}
 	// Starting again writes, too.
@@ -174,8 +213,10 @@ func crashEverywhere(t *testing.T, models []state, seed uint64) {
 
 // TestErrorAtEveryOperation fails the i-th write on the file system, for every i.
 // The caller gets an error or the write is there; what was acknowledged stays.
-// Values are small, since a fault while Pebble begins a new log ends the process.
+// The fault is one that no one waits out, unlike that of a full disk. Values are
+// small, since a fault while Pebble begins a new log ends the process.
 func TestErrorAtEveryOperation(t *testing.T) {
+	t.Parallel()
 	models := models(t, 10)
 	for i := int32(0); ; i++ {
 		if i > 1000 {
@@ -193,7 +234,7 @@ func TestErrorAtEveryOperation(t *testing.T) {
 				return nil
 			}
 			if index.MaybeError(op) != nil {
-				return syscall.ENOSPC
+				return syscall.EIO
 			}
 			return nil
 		})), 10, func(n int) { acked = n })
@@ -204,8 +245,8 @@ func TestErrorAtEveryOperation(t *testing.T) {
 			t.Logf("%d operations failed in turn", i)
 			return
 		}
-		if err != nil && !errors.Is(err, ErrDiskFull) {
-			t.Errorf("operation %d: error does not say that the disk is full: %v", i, err)
+		if err != nil && !errors.Is(err, syscall.EIO) {
+			t.Errorf("operation %d: error does not say what failed: %v", i, err)
 		}
 		s, err := Open(Config{Dir: "db", FS: fs.CrashClone(vfs.CrashCloneCfg{})})
 		if err != nil {
@@ -224,6 +265,7 @@ func TestErrorAtEveryOperation(t *testing.T) {
 // TestCrashWhileOpening takes the power away before each operation of two
 // starts, many times, since what is lost is drawn at random.
 func TestCrashWhileOpening(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewPCG(3, 4))
 	var (
 		mu     sync.Mutex
@@ -256,6 +298,39 @@ func TestCrashWhileOpening(t *testing.T) {
 		}
 		if err := s.Close(); err != nil {
 			t.Errorf("crash before operation %d: close: %v", i/8, err)
+		}
+	}
+}
+
+// Pebble handles batches beyond half a memtable in another way, and empties them; their
+// sync is waited for all the same.
+func TestLargeBatchIsSynced(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewCrashableMem()
+	s, err := Open(Config{Dir: "db", FS: fs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	for i := range 4 {
+		if _, err := s.Outbox().Append(1, "large", make([]byte, 600<<10)); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(entries(t, s.Outbox().Next)); n != i+1 {
+			t.Errorf("%d messages can be read of %d", n, i+1)
+		}
+		if err := s.Apply(pod(i, 700<<10)); err != nil {
+			t.Fatal(err)
+		}
+		after, err := Open(Config{Dir: "db", FS: fs.CrashClone(vfs.CrashCloneCfg{})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := after.Get(pod(i, 0).Upserts[0].Key); err != nil {
+			t.Errorf("what was acknowledged was lost with the power: %v", err)
+		}
+		if err := after.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

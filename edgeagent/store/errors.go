@@ -16,10 +16,14 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrLocked says that another process has the store open.
 	ErrLocked = errors.New("the store is in use by another agent: stop it first, or give this one another state directory")
-	// ErrCorrupt says that what is on the disk is not what was written.
-	ErrCorrupt = errors.New("the store is damaged: move its directory away and restart, the cloud sends desired state again; reports not yet delivered are lost")
-	// ErrDiskFull says that the file system has no room left.
+	// ErrCorrupt says that what is on the disk is not what was written. The next
+	// Open sets it aside and carries over what the outbox had.
+	ErrCorrupt = errors.New("the store is damaged")
+	// ErrDiskFull says that the file system has no room left. It heals by itself
+	// when there is room: Full, FullChanged and WaitRoom tell.
 	ErrDiskFull = errors.New("no space left on the device that holds the store")
+	// ErrKey says that the key that seals secrets is there and can't be had.
+	ErrKey = errors.New("the key that seals the store's secrets can't be read: make it readable, or remove it, then the cloud sends the secrets again")
 	// ErrTooLarge says that one entry exceeds the bound of its lane.
 	ErrTooLarge = errors.New("entry exceeds the bound of the outbox")
 	// ErrClosed says that the store was closed.
@@ -46,7 +50,7 @@ func classify(err error) error {
 		return ErrNotFound
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrDiskFull), errors.Is(err, ErrLocked):
 		return err
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case isFull(err):
 		return fmt.Errorf("%w: %w", ErrDiskFull, err)
 	case pebble.IsCorruptionError(err):
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)

@@ -13,13 +13,19 @@ const (
 	kindObject   byte = 'd' // object key -> version and value
 	kindIndex    byte = 'e' // subject and key of the keyed lane -> seq
 	kindOutbox   byte = 'f' // seq -> entry
+	kindAside    byte = 'g' // object key -> record of a secret that this node's key does not open
+	kindPrivate  byte = 'h' // name -> sealed value of SetPrivate
 )
 
 // Names of kindInternal records.
 const (
 	nameFormat  = "format"
 	nameSeq     = "outbox-seq"
-	nameDropped = "outbox-dropped"
+	nameDropped = "outbox-dropped" // of format 1, in one number
+	nameDrop    = "outbox-drop/"   // and the reason
+	nameClock   = "outbox-clock"
+	nameScrub   = "scrub"
+	nameDigest  = "digest"
 )
 
 func dbKey(kind byte, name string) []byte {
@@ -68,19 +74,4 @@ func parseUint(b []byte) (uint64, error) {
 		return 0, fmt.Errorf("number of %d bytes: %w", len(b), ErrCorrupt)
 	}
 	return binary.BigEndian.Uint64(b), nil
-}
-
-func encodeObject(o Object) []byte {
-	b := make([]byte, 0, len(o.Version)+len(o.Value)+4)
-	b = appendString(b, o.Version)
-	return append(b, o.Value...)
-}
-
-// decodeObject copies what it keeps of b.
-func decodeObject(key string, b []byte) (Object, error) {
-	version, value, err := cutString(b)
-	if err != nil {
-		return Object{}, fmt.Errorf("object %s: %w", key, err)
-	}
-	return Object{Key: key, Version: version, Value: append([]byte(nil), value...)}, nil
 }

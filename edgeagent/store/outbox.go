@@ -4,26 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
-
-// Lanes of the outbox, the first byte of an entry's record.
-const (
-	laneKeyed     byte = 1
-	laneSequenced byte = 2
-)
-
-// Message is one entry of the outbox.
-type Message struct {
-	// Seq is its place. It rises for as long as the store lives.
-	Seq     uint64
-	Subject uint64
-	Key     string
-	Value   []byte
-}
 
 // OutboxStats is the state of an outbox.
 type OutboxStats struct {
@@ -33,39 +20,61 @@ type OutboxStats struct {
 	Entries int
 	// SequencedBytes is the size of the sequenced lane, which is bounded.
 	SequencedBytes int64
-	// Dropped counts the entries that the sequenced lane lost to its bound, for as
-	// long as the store lives.
+	// Dropped counts the entries that the sequenced lane lost to its bounds or did
+	// not take, for as long as the store lives; Drops has the reasons.
 	Dropped uint64
 }
 
 // Outbox holds what the cloud has yet to hear. The keyed lane keeps the newest
-// value of each key; the sequenced lane keeps everything until its bound, then
-// drops the oldest.
+// value of each key; the sequenced lane keeps everything until its bounds, of
+// bytes and of age, then drops the oldest.
 type Outbox struct {
 	store    *Store
 	maxBytes int64
+	maxAge   time.Duration
 	changed  chan struct{}
 
-	mu      sync.Mutex // guards the following fields; taken before Store.mu
-	stats   OutboxStats
-	durable uint64 // highest seq that is synced; readers see no further
+	// These belong to who has Store.turn.
+	clock  *ageClock
+	oldest time.Duration // no entry of the sequenced lane is older; by clock
+
+	mu      sync.Mutex          // guards the following fields; nothing is waited for under it
+	stats   OutboxStats         // but for Dropped
+	drops   drops               // as they are on the disk
+	refused drops               // those that are not there yet
+	trimmed map[uint64]struct{} // acknowledged, and not deleted yet
+	durable uint64              // highest seq that is synced; readers see no further
 }
 
-func newOutbox(s *Store, maxBytes int64) (*Outbox, error) {
-	o := &Outbox{store: s, maxBytes: maxBytes, changed: make(chan struct{}, 1)}
+func newOutbox(s *Store, cfg Config) (*Outbox, error) {
+	o := &Outbox{
+		store: s, maxBytes: cfg.MaxOutboxBytes, maxAge: cfg.MaxOutboxAge,
+		changed: make(chan struct{}, 1), trimmed: make(map[uint64]struct{}),
+	}
 	var err error
 	if o.stats.LastSeq, err = s.uint(nameSeq); err != nil {
 		return nil, err
 	}
-	if o.stats.Dropped, err = s.uint(nameDropped); err != nil {
+	if o.drops, o.refused, err = loadDrops(s); err != nil {
+		return nil, err
+	}
+	if o.clock, err = loadAgeClock(s); err != nil {
 		return nil, err
 	}
 	o.durable = o.stats.LastSeq
-	err = s.scan([]byte{kindOutbox}, func(_, v []byte) bool {
-		o.count(v, 1)
+	o.oldest = o.clock.now()
+	var failed error
+	err = s.scan([]byte{kindOutbox}, func(k, v []byte) bool {
+		if _, failed = decodeMessage(k, v); failed != nil {
+			return false
+		}
+		o.stats.count(v, 1)
+		if sequenced(v) {
+			o.oldest = min(o.oldest, o.clock.of(v))
+		}
 		return true
 	})
-	return o, err
+	return o, errors.Join(failed, err)
 }
 
 func (s *Store) uint(name string) (uint64, error) {
@@ -87,55 +96,98 @@ func (o *Outbox) Changed() <-chan struct{} { return o.changed }
 func (o *Outbox) Stats() OutboxStats {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.stats
+	st := o.stats
+	st.Dropped = o.drops.total() + o.refused.total()
+	return st
+}
+
+// Drops tells what the sequenced lane lost, in order of the reasons.
+func (o *Outbox) Drops() []Drop {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.drops.with(o.refused).list
 }
 
 // PutKeyed stores value in the keyed lane, synced, in place of what subject and
-// key had there, with a new seq.
+// key had there, with a new seq. On a full disk it goes on for as long as there
+// is any room, so that the cloud hears of the disk.
 func (o *Outbox) PutKeyed(subject uint64, key string, value []byte) (uint64, error) {
-	return o.put(func(b *pebble.Batch, seq uint64) error {
+	if err := o.store.space.admit(roomToShrink); err != nil {
+		return 0, fmt.Errorf("put into outbox: %w", err)
+	}
+	value = slices.Clone(value) // it is the caller's, who may give up waiting
+	return o.put(func(c *outboxChange, seq uint64) error {
 		index := indexKey(subject, key)
 		old, err := o.store.get(index)
 		switch {
 		case err == nil:
-			if err := o.removeLocked(b, old); err != nil {
+			if err := c.remove(old); err != nil {
 				return err
 			}
 		case !errors.Is(err, ErrNotFound):
 			return err
 		}
-		o.addLocked(b, laneKeyed, Message{Seq: seq, Subject: subject, Key: key, Value: value})
-		set(b, index, binary.BigEndian.AppendUint64(nil, seq))
+		c.add(laneKeyed, Message{Seq: seq, Subject: subject, Key: key, Value: value})
+		set(c.batch, index, binary.BigEndian.AppendUint64(nil, seq))
 		return nil
 	})
 }
 
 // Append stores value at the end of the sequenced lane, synced. When that takes
-// the lane over its bound, the oldest eighth goes and is counted.
+// the lane over its bound, the oldest eighth goes and is counted, and so is what
+// a full disk does not take.
 func (o *Outbox) Append(subject uint64, key string, value []byte) (uint64, error) {
 	size := int64(len(value) + len(key))
 	if size > o.maxBytes/8 {
+		o.refuse(DropSize, size)
 		return 0, fmt.Errorf("append %d bytes: %w", size, ErrTooLarge)
 	}
-	return o.put(func(b *pebble.Batch, seq uint64) error {
-		o.addLocked(b, laneSequenced, Message{Seq: seq, Subject: subject, Key: key, Value: value})
-		if o.stats.SequencedBytes <= o.maxBytes {
-			return nil
-		}
-		return o.dropLocked(b)
+	if err := o.store.space.admit(roomToGrow); err != nil {
+		o.refuse(DropDisk, size)
+		return 0, fmt.Errorf("put into outbox: %w", err)
+	}
+	value = slices.Clone(value)
+	seq, err := o.put(func(c *outboxChange, seq uint64) error {
+		c.add(laneTimed, Message{Seq: seq, Subject: subject, Key: key, Value: value})
+		return c.bound()
 	})
+	if errors.Is(err, errNoTurn) {
+		o.refuse(DropDisk, size)
+	}
+	return seq, err
+}
+
+func (o *Outbox) refuse(reason string, size int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.refused.add(reason, 1, uint64(size))
 }
 
 // put gives out the next seq, lets fill write the batch for it, and syncs.
-func (o *Outbox) put(fill func(b *pebble.Batch, seq uint64) error) (uint64, error) {
-	b := o.store.db.NewBatch()
-	seq, err := o.enqueue(b, fill)
+func (o *Outbox) put(fill func(c *outboxChange, seq uint64) error) (uint64, error) {
+	var c *outboxChange
+	err := o.store.commit(write{
+		fill: func() (*pebble.Batch, error) {
+			c = o.change()
+			c.stats.LastSeq++
+			setUint(c.batch, nameSeq, c.stats.LastSeq)
+			if err := fill(c, c.stats.LastSeq); err != nil {
+				return nil, err
+			}
+			c.writeFacts()
+			return c.batch, nil
+		},
+		taken:  func() { o.take(c) },
+		synced: func() { o.synced(c.stats.LastSeq) },
+	})
 	if err != nil {
 		return 0, fmt.Errorf("put into outbox: %w", err)
 	}
-	if err := o.store.await(b); err != nil {
-		return 0, fmt.Errorf("put into outbox: %w", err)
-	}
+	return c.stats.LastSeq, nil
+}
+
+// synced lets readers see what is on the disk.
+func (o *Outbox) synced(seq uint64) {
 	o.mu.Lock()
 	// Batches reach the disk in order: what came before is there as well.
 	o.durable = max(o.durable, seq)
@@ -143,73 +195,6 @@ func (o *Outbox) put(fill func(b *pebble.Batch, seq uint64) error) (uint64, erro
 	select {
 	case o.changed <- struct{}{}:
 	default:
-	}
-	return seq, nil
-}
-
-func (o *Outbox) enqueue(b *pebble.Batch, fill func(b *pebble.Batch, seq uint64) error) (uint64, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	before := o.stats
-	o.stats.LastSeq++
-	setUint(b, nameSeq, o.stats.LastSeq)
-	err := fill(b, o.stats.LastSeq)
-	if err == nil {
-		err = o.store.enqueue(b)
-	}
-	if err != nil {
-		o.stats = before
-		return 0, err
-	}
-	return o.stats.LastSeq, nil
-}
-
-func (o *Outbox) addLocked(b *pebble.Batch, lane byte, m Message) {
-	v := binary.AppendUvarint([]byte{lane}, m.Subject)
-	v = appendString(v, m.Key)
-	v = append(v, m.Value...)
-	set(b, outboxKey(m.Seq), v)
-	o.count(v, 1)
-}
-
-// removeLocked deletes the entry that a value of the index points to.
-func (o *Outbox) removeLocked(b *pebble.Batch, index []byte) error {
-	seq, err := parseUint(index)
-	if err != nil {
-		return err
-	}
-	v, err := o.store.get(outboxKey(seq))
-	if err != nil {
-		return fmt.Errorf("index of the outbox points to seq %d: %w", seq, err)
-	}
-	del(b, outboxKey(seq))
-	o.count(v, -1)
-	return nil
-}
-
-// dropLocked deletes the oldest sequenced entries until an eighth of the lane is
-// free, so that a full lane does not look for a victim on every append.
-func (o *Outbox) dropLocked(b *pebble.Batch) error {
-	before := o.stats.Dropped
-	err := o.store.scan([]byte{kindOutbox}, func(k, v []byte) bool {
-		if len(v) > 0 && v[0] == laneSequenced {
-			del(b, append([]byte(nil), k...))
-			o.count(v, -1)
-			o.stats.Dropped++
-		}
-		return o.stats.SequencedBytes > o.maxBytes/8*7
-	})
-	setUint(b, nameDropped, o.stats.Dropped)
-	o.store.log.Warn("outbox is full, oldest events dropped",
-		"dropped", o.stats.Dropped-before, "dropped_total", o.stats.Dropped)
-	return err
-}
-
-// count adds (sign 1) or takes away (sign -1) one record.
-func (o *Outbox) count(v []byte, sign int) {
-	o.stats.Entries += sign
-	if len(v) > 0 && v[0] == laneSequenced {
-		o.stats.SequencedBytes += int64(sign * len(v))
 	}
 }
 
@@ -222,68 +207,86 @@ func (o *Outbox) Next(after uint64) (Message, bool, error) {
 	if after >= durable {
 		return Message{}, false, nil
 	}
-	it, err := o.store.db.NewIter(&pebble.IterOptions{LowerBound: outboxKey(after + 1), UpperBound: outboxKey(durable + 1)})
+	db, done := o.store.view()
+	defer done()
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: outboxKey(after + 1), UpperBound: outboxKey(durable + 1)})
 	if err != nil {
-		return Message{}, false, fmt.Errorf("read outbox: %w", classify(err))
+		return Message{}, false, fmt.Errorf("read outbox: %w", o.store.seen(err))
 	}
-	if !it.First() {
-		return Message{}, false, classify(it.Close())
+	for ok := it.First(); ok; ok = it.Next() {
+		m, err := decodeMessage(it.Key(), it.Value())
+		if err == nil && o.isTrimmed(m.Seq) {
+			continue
+		}
+		return m, err == nil, o.store.seen(errors.Join(err, it.Close()))
 	}
-	m, err := decodeMessage(it.Key(), it.Value())
-	return m, err == nil, errors.Join(err, it.Close())
+	return Message{}, false, o.store.seen(it.Close())
 }
 
-func decodeMessage(k, v []byte) (Message, error) {
-	m := Message{Seq: binary.BigEndian.Uint64(k[1:])}
-	if len(v) < 2 {
-		return m, fmt.Errorf("outbox entry %d is cut short: %w", m.Seq, ErrCorrupt)
-	}
-	subject, n := binary.Uvarint(v[1:])
-	if n <= 0 {
-		return m, fmt.Errorf("outbox entry %d: %w", m.Seq, ErrCorrupt)
-	}
-	key, value, err := cutString(v[1+n:])
-	if err != nil {
-		return m, fmt.Errorf("outbox entry %d: %w", m.Seq, err)
-	}
-	m.Subject, m.Key, m.Value = subject, key, append([]byte(nil), value...)
-	return m, nil
+func (o *Outbox) isTrimmed(seq uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, ok := o.trimmed[seq]
+	return ok
 }
 
 // Trim deletes the entries with exactly these seqs. Those that are gone already,
 // such as a value that was replaced since it was sent, are passed over. Power
-// loss may undo it: the entries are then sent twice.
+// loss may undo it: the entries are then sent twice. On a disk that is so full
+// that nothing can be written it is remembered until something can.
 func (o *Outbox) Trim(seqs ...uint64) error {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	before := o.stats
-	b := o.store.db.NewBatch()
-	seqs = slices.Clone(seqs)
-	slices.Sort(seqs)
-	for _, seq := range slices.Compact(seqs) {
-		v, err := o.store.get(outboxKey(seq))
-		if errors.Is(err, ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			o.stats = before
-			return fmt.Errorf("trim outbox: %w", err)
-		}
-		m, err := decodeMessage(outboxKey(seq), v)
-		if err != nil {
-			o.stats = before
-			return err
-		}
-		if v[0] == laneKeyed {
-			// An entry that is there is the newest of its key: the index points to it.
-			del(b, indexKey(m.Subject, m.Key))
-		}
-		del(b, outboxKey(seq))
-		o.count(v, -1)
+	for _, seq := range seqs {
+		o.trimmed[seq] = struct{}{}
 	}
-	if err := o.store.writeLazily(b); err != nil {
-		o.stats = before
+	o.mu.Unlock()
+	err := o.trim()
+	if errors.Is(err, ErrDiskFull) {
+		o.store.space.owe()
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("trim outbox: %w", err)
 	}
 	return nil
+}
+
+// trimRest deletes what could not be deleted before, and tells whether all is.
+func (o *Outbox) trimRest() bool {
+	o.mu.Lock()
+	n := len(o.trimmed)
+	o.mu.Unlock()
+	return n == 0 || !errors.Is(o.trim(), ErrDiskFull)
+}
+
+// trim deletes what is in trimmed.
+func (o *Outbox) trim() error {
+	if err := o.store.space.admit(roomToTrim); err != nil {
+		return err
+	}
+	var c *outboxChange
+	var seqs []uint64
+	return o.store.commit(write{
+		lazy: true,
+		fill: func() (*pebble.Batch, error) {
+			o.mu.Lock()
+			seqs = slices.Sorted(maps.Keys(o.trimmed))
+			o.mu.Unlock()
+			c = o.change()
+			for _, seq := range seqs {
+				if err := c.trim(seq); err != nil {
+					return nil, err
+				}
+			}
+			return c.batch, nil
+		},
+		taken: func() {
+			o.take(c)
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			for _, seq := range seqs {
+				delete(o.trimmed, seq)
+			}
+		},
+	})
 }
