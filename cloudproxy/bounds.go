@@ -1,10 +1,15 @@
 package cloudproxy
 
 import (
+	"fmt"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/skerry-io/skerry/tunnel"
 )
+
+// mostStreams is the tunnel's own limit.
+const mostStreams = 1000
 
 // Bounds are what edges, and strangers who say that they are, can make the proxy
 // hold. Zero means the default of each.
@@ -12,7 +17,7 @@ type Bounds struct {
 	// Handshakes is how many connections may be there whose peer is not known yet, by
 	// QUIC and by TCP each; 256.
 	Handshakes int
-	// Streams is how many streams an edge may have open at once; 256.
+	// Streams is how many streams an edge may have open at once; 256, at most 1000.
 	Streams int
 	// StreamMemory is how many bytes one direction of a stream may hold; 1 MiB.
 	StreamMemory int64
@@ -39,6 +44,9 @@ func (b Bounds) check() error {
 			return &ConfigError{v.name, "is negative"}
 		}
 	}
+	if b.Streams > mostStreams {
+		return &ConfigError{"max-streams", fmt.Sprintf("is more than %d, which the tunnel can't resume at once", mostStreams)}
+	}
 	return nil
 }
 
@@ -46,6 +54,7 @@ func (b Bounds) check() error {
 type boundsMetrics struct {
 	stats                                        func() tunnel.ListenerStats
 	pending, maxPending, memory, maxMemory, over *prometheus.Desc
+	asked                                        *prometheus.Desc
 }
 
 func newBoundsMetrics(stats func() tunnel.ListenerStats) *boundsMetrics {
@@ -58,13 +67,14 @@ func newBoundsMetrics(stats func() tunnel.ListenerStats) *boundsMetrics {
 		maxPending: desc("handshakes_pending_limit", "How many of them may be there, by QUIC and by TCP each."),
 		memory:     desc("memory_bytes", "Bytes that the streams of all edges may hold now."),
 		maxMemory:  desc("memory_limit_bytes", "The most that they may."),
+		asked:      desc("address_checks_total", "First packets that had to prove their address, because many handshakes were pending."),
 		over:       desc("refused_total", "What was refused because a bound was reached.", "bound"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *boundsMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.pending, m.maxPending, m.memory, m.maxMemory, m.over} {
+	for _, d := range []*prometheus.Desc{m.pending, m.maxPending, m.memory, m.maxMemory, m.over, m.asked} {
 		ch <- d
 	}
 }
@@ -77,6 +87,7 @@ func (m *boundsMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.maxPending, float64(s.MaxPending))
 	gauge(m.memory, float64(s.Memory))
 	gauge(m.maxMemory, float64(s.MaxMemory))
+	ch <- prometheus.MustNewConstMetric(m.asked, prometheus.CounterValue, float64(s.AskedPending))
 	for bound, n := range map[string]uint64{"handshakes": s.RefusedPending, "streams": s.RefusedStreams, "memory": s.RefusedMemory} {
 		ch <- prometheus.MustNewConstMetric(m.over, prometheus.CounterValue, float64(n), bound)
 	}

@@ -13,20 +13,23 @@ import (
 func TestBoundsMetrics(t *testing.T) {
 	m := newBoundsMetrics(func() tunnel.ListenerStats {
 		return tunnel.ListenerStats{
-			Pending: 1, MaxPending: 2, RefusedPending: 3, Memory: 4, MaxMemory: 5, RefusedStreams: 6, RefusedMemory: 7,
+			Pending: 1, MaxPending: 2, RefusedPending: 3, AskedPending: 8, Memory: 4, MaxMemory: 5, RefusedStreams: 6, RefusedMemory: 7,
 		}
 	})
 	if problems, err := testutil.CollectAndLint(m); err != nil || len(problems) > 0 {
 		t.Error(problems, err)
 	}
 	const want = `
+# HELP skerry_tunnel_address_checks_total First packets that had to prove their address, because many handshakes were pending.
+# TYPE skerry_tunnel_address_checks_total counter
+skerry_tunnel_address_checks_total 8
 # HELP skerry_tunnel_refused_total What was refused because a bound was reached.
 # TYPE skerry_tunnel_refused_total counter
 skerry_tunnel_refused_total{bound="handshakes"} 3
 skerry_tunnel_refused_total{bound="memory"} 7
 skerry_tunnel_refused_total{bound="streams"} 6
 `
-	if err := testutil.CollectAndCompare(m, strings.NewReader(want), "skerry_tunnel_refused_total"); err != nil {
+	if err := testutil.CollectAndCompare(m, strings.NewReader(want), "skerry_tunnel_refused_total", "skerry_tunnel_address_checks_total"); err != nil {
 		t.Error(err)
 	}
 }
@@ -40,6 +43,8 @@ func TestBoundsCheck(t *testing.T) {
 		{Bounds{Handshakes: 1, Streams: 1, StreamMemory: 32 << 10, EdgeMemory: 1 << 20, Memory: 1 << 20}, ""},
 		{Bounds{Handshakes: -1}, "max-handshakes"},
 		{Bounds{Streams: -1}, "max-streams"},
+		{Bounds{Streams: 1000}, ""},
+		{Bounds{Streams: 1001}, "max-streams"},
 		{Bounds{StreamMemory: 100}, "max-stream-memory"},
 		{Bounds{EdgeMemory: -5}, "max-edge-memory"},
 		{Bounds{Memory: 1000}, "max-memory"},

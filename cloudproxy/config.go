@@ -11,7 +11,13 @@ import (
 	"time"
 
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/skerry-io/skerry/cloudproxy/ports"
 )
+
+// minLifetime is the shortest life of a certificate: on a bad link a renewal takes some
+// seconds, and one is due after two thirds.
+const minLifetime = 15 * time.Second
 
 // Config is what a Server needs.
 type Config struct {
@@ -29,6 +35,12 @@ type Config struct {
 	// NodeAddress is the IP or IP:PORT that kube-apiserver dials to reach
 	// KubeletListen; a missing port is KubeletListen's. Required.
 	NodeAddress string
+	// NodeAddressing says how kube-apiserver finds an edge at NodeAddress; empty means
+	// AddressingAuto.
+	NodeAddressing Addressing
+	// NodePorts is the range, FIRST-LAST, of the ports of AddressingPorts; empty means
+	// 20000-24999.
+	NodePorts string
 	// AdminListen is the address for probes and metrics.
 	AdminListen string
 	// Drain is how long what runs may run on when the Server is to stop; zero means
@@ -36,6 +48,13 @@ type Config struct {
 	Drain time.Duration
 	// Bounds are what edges can make the Server hold.
 	Bounds Bounds
+	// TolerationSeconds is for how long kube-apiserver lets pods that do not say so
+	// bear a node that is away; zero means 300. Pods of edges that have it bear it
+	// for ever.
+	TolerationSeconds int64
+	// EdgeCertificateLifetime is how long edges' certificates last, and EdgeRenewalGrace
+	// how long after that they can be renewed; zero means 30 and 90 days.
+	EdgeCertificateLifetime, EdgeRenewalGrace time.Duration
 	// EdgeMetrics adds series for each edge to the metrics.
 	EdgeMetrics bool
 	// Version is this build's.
@@ -56,6 +75,7 @@ func (e *ConfigError) Error() string { return fmt.Sprintf("--%s: %s", e.Field, e
 type addresses struct {
 	advertise []string
 	node      netip.AddrPort
+	ports     ports.Range // of nodes; zero when they have none
 }
 
 func (c *Config) fill() (addresses, error) {
@@ -64,6 +84,12 @@ func (c *Config) fill() (addresses, error) {
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if d := c.EdgeCertificateLifetime; d != 0 && d < minLifetime {
+		return addresses{}, &ConfigError{"edge-certificate-lifetime", fmt.Sprintf("%s is shorter than %s", d, minLifetime)}
+	}
+	if c.EdgeRenewalGrace < 0 {
+		return addresses{}, &ConfigError{"edge-renewal-grace", "is negative"}
 	}
 	var a addresses
 	port, err := portOf("listen", c.Listen)
@@ -94,11 +120,23 @@ func (c *Config) fill() (addresses, error) {
 	if a.node, err = netip.ParseAddrPort(hp); err != nil {
 		return a, &ConfigError{"node-address", fmt.Sprintf("%q is not an IP address, or one with a port", c.NodeAddress)}
 	}
-	if _, err := portOf("admin-listen", c.AdminListen); err != nil {
+	if a.ports, err = c.nodePorts(); err != nil {
 		return a, err
+	}
+	adminPort, err := portOf("admin-listen", c.AdminListen)
+	if err != nil {
+		return a, err
+	}
+	for flag, port := range map[string]uint16{"listen": port, "kubelet-listen": kubeletPort, "admin-listen": adminPort} {
+		if a.ports.Contains(int(port)) && port != 0 {
+			return a, &ConfigError{"node-ports", fmt.Sprintf("%s contains the port of --%s", c.NodePorts, flag)}
+		}
 	}
 	if err := c.Bounds.check(); err != nil {
 		return a, err
+	}
+	if c.TolerationSeconds < 0 {
+		return a, &ConfigError{"default-toleration-seconds", "is below zero"}
 	}
 	if c.Drain < 0 {
 		return a, &ConfigError{"drain", "is negative"}

@@ -51,6 +51,9 @@ func TestBadConfig(t *testing.T) {
 		{"no node address", func(c *Config) { c.NodeAddress = "" }, "--node-address"},
 		{"node address is a name", func(c *Config) { c.NodeAddress = "proxy.example" }, "--node-address"},
 		{"kubelet", func(c *Config) { c.KubeletListen = "" }, "--kubelet-listen"},
+		{"addressing", func(c *Config) { c.NodeAddressing = "port" }, "--node-addressing"},
+		{"ports", func(c *Config) { c.NodePorts = "20000" }, "--node-ports"},
+		{"ports with the front's", func(c *Config) { c.NodeAddressing, c.NodePorts = AddressingPorts, "10000-10999" }, "--kubelet-listen"},
 		{"admin", func(c *Config) { c.AdminListen = "x" }, "--admin-listen"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

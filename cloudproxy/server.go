@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -22,13 +21,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skerry-io/skerry/certs"
-	"github.com/skerry-io/skerry/cloudproxy/admin"
 	"github.com/skerry-io/skerry/cloudproxy/desired"
 	"github.com/skerry-io/skerry/cloudproxy/enroll"
-	"github.com/skerry-io/skerry/cloudproxy/kubeletfront"
 	"github.com/skerry-io/skerry/cloudproxy/registry"
 	"github.com/skerry-io/skerry/cloudproxy/report"
-	"github.com/skerry-io/skerry/cloudproxy/status"
+	"github.com/skerry-io/skerry/cloudproxy/standing"
 	"github.com/skerry-io/skerry/tunnel"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
@@ -49,6 +46,9 @@ type Server struct {
 	metrics *prometheus.Registry
 	enroll  *enroll.Service
 	desired *desired.Publisher
+	// What all edges' Nodes say; set by prepare.
+	nodeAddresses []corev1.NodeAddress
+	nodeFeatures  []string
 
 	draining atomic.Bool
 }
@@ -67,7 +67,7 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("cloud proxy: register metrics: %w", err)
 		}
 	}
-	if s.desired, err = desired.New(desired.Config{Client: cfg.Client, Log: s.log}); err != nil {
+	if s.desired, err = desired.New(desired.Config{Client: cfg.Client, Registerer: s.metrics, Log: s.log}); err != nil {
 		return nil, err
 	}
 	s.enroll, err = enroll.New(enroll.Config{
@@ -77,10 +77,16 @@ func New(cfg Config) (*Server, error) {
 		Names:     []string{addr.node.Addr().String()},
 		// What a token buys must be what the edge is then let do.
 		ManagedNode: report.Owned,
+		Key:         standing.Key,
+		TTL:         cfg.EdgeCertificateLifetime,
+		Grace:       cfg.EdgeRenewalGrace,
 		Logger:      s.log,
 	})
 	if err != nil {
 		return nil, err
+	}
+	if err := s.metrics.Register(newCAMetrics(s.enroll)); err != nil {
+		return nil, fmt.Errorf("cloud proxy: register metrics: %w", err)
 	}
 	return s, nil
 }
@@ -159,6 +165,9 @@ func (s *Server) prepare(ctx context.Context) error {
 	for {
 		err := s.enroll.Prepare(ctx)
 		if err == nil {
+			err = s.learnCluster(s.cfg.Client.Discovery())
+		}
+		if err == nil {
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -175,22 +184,16 @@ func (s *Server) prepare(ctx context.Context) error {
 
 func (s *Server) listenSessions(ctx context.Context, socks *listeners) (*tunnel.Listener, error) {
 	// The same keys after a restart and at all replicas: edges then learn in one
-	// round trip that their session is gone, their proofs of address stay good, and
-	// so do their TLS tickets.
-	var keys [3][32]byte
-	for i, purpose := range []string{"stateless reset", "address token", "session tickets"} {
+	// round trip that their session is gone, and their proofs of address stay good. After
+	// a rotation of the CA that is so again once all replicas have restarted.
+	var keys [2][32]byte
+	for i, purpose := range []string{"stateless reset", "address token"} {
 		var err error
 		if keys[i], err = s.enroll.CA().Derive(purpose); err != nil {
 			return nil, err
 		}
 	}
-	conf, err := certs.ServerTLS(certs.ServerConfig{
-		GetCertificate: s.enroll.GetCertificate,
-		ClientCAs:      s.enroll.CA().Pool(),
-		Cluster:        s.enroll.Cluster(),
-		NextProtos:     []string{tunnel.ALPN},
-		TicketSecret:   keys[2],
-	})
+	conf, err := (&sessionTLS{enroll: s.enroll}).config()
 	if err != nil {
 		return nil, err
 	}
@@ -225,73 +228,6 @@ func (s *Server) refuse(id certs.Identity, cert *x509.Certificate) (wire.Code, s
 		return wire.CodeRevoked, "the identity of " + id.Node + " was revoked; it may join again with a new token"
 	}
 	return wire.CodeOK, ""
-}
-
-// parts are what Run has to run.
-type parts struct {
-	front *kubeletfront.Server
-	nodes *report.Nodes
-	run   []func(context.Context) error // all but front and the enrolment's server
-}
-
-// parts builds what needs the registry.
-func (s *Server) parts(reg *registry.Registry, socks *listeners) (*parts, error) {
-	rep, err := report.New(report.Config{Client: s.cfg.Client, Pod: s.cachedPod, Registerer: s.metrics, Log: s.log})
-	if err != nil {
-		return nil, err
-	}
-	nodes, err := report.NewNodes(report.NodesConfig{
-		Client:   s.cfg.Client,
-		Sessions: sessions{reg},
-		Addresses: []corev1.NodeAddress{
-			{Type: corev1.NodeInternalIP, Address: s.addr.node.Addr().String()},
-			{Type: corev1.NodeHostName, Address: s.addr.node.Addr().String()},
-		},
-		KubeletPort: int32(s.addr.node.Port()),
-		Log:         s.log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	for kind, serve := range map[wire.Kind]registry.Handler{wire.KindDesired: s.desired.Serve, wire.KindReport: rep.Serve} {
-		reg.Handle(kind, func(ctx context.Context, node string, c net.Conn) error {
-			if err := nodes.Check(ctx, node); err != nil {
-				return err
-			}
-			return serve(ctx, node, c)
-		})
-	}
-	front, err := kubeletfront.New(kubeletfront.Config{
-		Listener:    socks.kubelet,
-		Certificate: s.enroll.GetCertificate,
-		Client:      s.cfg.Client,
-		Pods:        s.desired,
-		Edges:       reg,
-		Status:      func(node string) status.Session { return edgeStatus(reg, node) },
-		Log:         s.log,
-		Registerer:  s.metrics,
-	})
-	if err != nil {
-		return nil, err
-	}
-	adm, err := admin.New(admin.Config{
-		Listener: socks.admin,
-		Gatherer: s.metrics,
-		Ready:    s.ready,
-		Edges:    func() []status.Session { return connectedEdges(reg) },
-		Log:      s.log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &parts{front: front, nodes: nodes, run: []func(context.Context) error{
-		s.enroll.Run,
-		s.desired.Run,
-		reg.Run,
-		nodes.Run,
-		adm.Run,
-		socks.split.run,
-	}}, nil
 }
 
 func (s *Server) ready() error {

@@ -1,24 +1,31 @@
 package cloudproxy
 
 import (
+	"time"
+
+	"github.com/skerry-io/skerry/cloudproxy/desired"
 	"github.com/skerry-io/skerry/cloudproxy/registry"
 	"github.com/skerry-io/skerry/cloudproxy/status"
 )
 
 // edgeStatus tells of one edge, connected or not.
-func edgeStatus(reg *registry.Registry, node string) status.Session {
+func edgeStatus(reg *registry.Registry, down *desired.Publisher, node string) status.Session {
 	info, since, ok := reg.Session(node)
 	if !ok {
 		return status.Session{Node: node, Since: since}
 	}
-	return sessionStatus(&info)
+	s := sessionStatus(&info)
+	s.Desired = desiredStatus(down, node)
+	return s
 }
 
 // connectedEdges lists them for operators.
-func connectedEdges(reg *registry.Registry) []status.Session {
+func connectedEdges(reg *registry.Registry, down *desired.Publisher) []status.Session {
 	list := []status.Session{} // JSON wants [], not null
 	for _, info := range reg.Sessions() {
-		list = append(list, sessionStatus(&info))
+		s := sessionStatus(&info)
+		s.Desired = desiredStatus(down, info.Node)
+		list = append(list, s)
 	}
 	return list
 }
@@ -41,4 +48,19 @@ func sessionStatus(info *registry.Info) status.Session {
 		s.Kinds[kind.String()] = status.Kind{Streams: n.Streams, BytesSent: n.Sent, BytesReceived: n.Received}
 	}
 	return s
+}
+
+// desiredStatus is nil when the edge has no desired stream.
+func desiredStatus(down *desired.Publisher, node string) *status.Desired {
+	st, ok := down.Edge(node)
+	if !ok {
+		return nil
+	}
+	behind := func(b desired.Behind) status.Behind {
+		return status.Behind{Objects: b.Objects, LagSeconds: b.Lag.Round(100 * time.Millisecond).Seconds()}
+	}
+	return &status.Desired{
+		Synced: st.Synced, Objects: st.Objects, Queued: st.Queued,
+		Unstored: behind(st.Unstored), Unapplied: behind(st.Unapplied), Unrunning: behind(st.Unrunning),
+	}
 }

@@ -18,9 +18,11 @@ type request struct {
 	target
 	user  user.Info
 	start time.Time
+	// remote is who is connected, client who asked kube-apiserver, where it says so.
+	remote, client string
 	// node is the edge that serves it; empty for none.
 	node string
-	// podUID is the UID of the pod, for requests for one.
+	// podUID is by what the edge knows the pod, for requests for one.
 	podUID string
 }
 
@@ -91,7 +93,7 @@ func (req *request) setPod(pod *corev1.Pod) error {
 	case !hasContainer(pod, req.container):
 		return &refusal{http.StatusBadRequest, fmt.Sprintf("container %s is not valid for pod %s", req.container, req.pod)}
 	}
-	req.node, req.podUID = pod.Spec.NodeName, string(pod.UID)
+	req.node, req.podUID = pod.Spec.NodeName, edgeUID(pod)
 	return nil
 }
 
@@ -102,7 +104,7 @@ func (s *Server) confirm(ctx context.Context, req *request) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if string(pod.UID) == req.podUID && pod.Spec.NodeName == req.node {
+	if edgeUID(pod) == req.podUID && pod.Spec.NodeName == req.node {
 		return false, nil
 	}
 	if pod.Spec.NodeName != req.node {
@@ -117,7 +119,11 @@ func podNotFound(name string) *refusal {
 	return &refusal{http.StatusNotFound, fmt.Sprintf("pod %q not found", name)}
 }
 
+// hasContainer tells whether a pod has the container that a request names, if any.
 func hasContainer(pod *corev1.Pod, name string) bool {
+	if name == "" {
+		return true
+	}
 	named := func(c corev1.Container) bool { return c.Name == name }
 	return slices.ContainsFunc(pod.Spec.Containers, named) || slices.ContainsFunc(pod.Spec.InitContainers, named) ||
 		slices.ContainsFunc(pod.Spec.EphemeralContainers, func(c corev1.EphemeralContainer) bool { return c.Name == name })

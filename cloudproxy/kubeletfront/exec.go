@@ -22,9 +22,10 @@ const (
 
 var errCallerGone = errors.New("the caller went away")
 
-// exec serves a command. The stream to the edge is opened first, so that a caller
-// of an edge that is offline gets an HTTP status and not an upgraded connection.
-func (s *Server) exec(w http.ResponseWriter, r *http.Request, req *request) {
+// command serves a command, or the joining of a container's own. The stream to the
+// edge is opened first, so that a caller of an edge that is offline gets an HTTP
+// status and not an upgraded connection.
+func (s *Server) command(w http.ResponseWriter, r *http.Request, req *request) {
 	opts, err := remotecommand.NewOptions(r)
 	command := r.URL.Query()["command"]
 	switch {
@@ -34,6 +35,8 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request, req *request) {
 	case err != nil:
 		s.fail(w, r, &refusal{http.StatusBadRequest, err.Error()})
 		return
+	case req.kind == kindAttach:
+		command = nil
 	case len(command) == 0:
 		s.fail(w, r, &refusal{http.StatusBadRequest, "you must specify a command"})
 		return
@@ -51,21 +54,40 @@ func (s *Server) exec(w http.ResponseWriter, r *http.Request, req *request) {
 		s.fail(w, r, e)
 		return
 	}
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
 	x := newExecution(s, a, conn, opts)
-	hijacked := &hijacker{ResponseWriter: w, gone: func() { cancel(errCallerGone) }}
-	stop := context.AfterFunc(ctx, hijacked.hurry)
-	defer stop()
-	if wsstream.IsWebSocketRequestWithStreamCloseProtocol(r) {
-		serveV5(hijacked, r.WithContext(ctx), x)
-	} else {
-		remotecommand.ServeExec(hijacked, r.WithContext(ctx), x, req.pod, req.podUID, req.container, command,
+	t := s.takeOver(w, r)
+	defer t.close()
+	switch {
+	case wsstream.IsWebSocketRequestWithStreamCloseProtocol(r):
+		serveV5(t.hijacked, t.r, x)
+	case req.kind == kindAttach:
+		remotecommand.ServeAttach(t.hijacked, t.r, x, req.pod, req.podUID, req.container,
+			opts, idleTimeout, creationTimeout, remotecommand.SupportedStreamingProtocols)
+	default:
+		remotecommand.ServeExec(t.hijacked, t.r, x, req.pod, req.podUID, req.container, command,
 			opts, idleTimeout, creationTimeout, remotecommand.SupportedStreamingProtocols)
 	}
 	// What the library leaves open on some of its ways out; it also ends the pumps.
-	hijacked.end()
+	t.hijacked.end()
 	x.close()
 	a.close(x.ended)
-	hijacked.linger(r.Context())
+	t.hijacked.linger(r.Context())
+}
+
+// takeover is a request whose connection is about to be upgraded.
+type takeover struct {
+	hijacked *hijacker
+	// r has a context that also ends when the caller goes.
+	r     *http.Request
+	close func()
+}
+
+func (s *Server) takeOver(w http.ResponseWriter, r *http.Request) takeover {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	h := &hijacker{ResponseWriter: w, gone: func() { cancel(errCallerGone) }}
+	stop := context.AfterFunc(ctx, h.hurry)
+	return takeover{hijacked: h, r: r.WithContext(ctx), close: func() {
+		stop()
+		cancel(nil)
+	}}
 }

@@ -13,11 +13,16 @@ import (
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	utilexec "k8s.io/utils/exec"
 
+	"github.com/skerry-io/skerry/tunnel"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
 // maxExecFrame is the bound that PROTOCOL.md gives for streams of commands.
 const maxExecFrame = 64 << 10
+
+// readBuffer is what a stream holds to read headers of frames from; what does not
+// fit goes by it.
+const readBuffer = 4 << 10
 
 // execution is one command at an edge: it carries the streams that the library
 // has opened with the caller over one stream of the tunnel. Backpressure is that
@@ -39,6 +44,11 @@ type execution struct {
 
 func newExecution(s *Server, a *stream, conn net.Conn, opts *remotecommand.Options) *execution {
 	return &execution{s: s, a: a, conn: conn, opts: opts, ended: "the caller did not complete its upgrade"}
+}
+
+// AttachContainer implements remotecommand.Attacher.
+func (x *execution) AttachContainer(ctx context.Context, _, _, _ string, in io.Reader, out, errOut io.WriteCloser, tty bool, resize <-chan remotecommand.TerminalSize) error {
+	return x.ExecInContainer(ctx, "", "", "", nil, in, out, errOut, tty, resize, 0)
 }
 
 // ExecInContainer implements remotecommand.Executor. The error's text is for the
@@ -68,6 +78,7 @@ func (x *execution) run(ctx context.Context, in io.Reader, out, errOut io.Writer
 	if err := x.send(&wire.ExecRequest{
 		Namespace: req.namespace, Pod: req.pod, UID: req.podUID, Container: req.container, Command: x.a.command,
 		TTY: x.opts.TTY, Stdin: x.opts.Stdin, Stdout: x.opts.Stdout, Stderr: x.opts.Stderr,
+		Attach: req.kind == kindAttach,
 	}); err != nil {
 		return x.lost(err)
 	}
@@ -77,7 +88,7 @@ func (x *execution) run(ctx context.Context, in io.Reader, out, errOut io.Writer
 	if resize != nil {
 		x.pumps.Go(func() { x.pumpSizes(ctx, resize) })
 	}
-	frames := wire.NewReader(bufio.NewReaderSize(x.conn, wire.MaxData), maxExecFrame)
+	frames := wire.NewReader(bufio.NewReaderSize(x.conn, readBuffer), maxExecFrame)
 	for {
 		f, err := frames.Next()
 		if err != nil {
@@ -129,8 +140,14 @@ func (x *execution) refused(ctx context.Context, e *wire.Error) error {
 	if e.Code != wire.CodeNotFound {
 		return e
 	}
-	again := *x.a.req
-	changed, err := x.s.confirm(ctx, &again)
+	return x.s.replaced(ctx, x.a.req, e)
+}
+
+// replaced says of a pod that its edge does not know whether another one has its
+// name by now.
+func (s *Server) replaced(ctx context.Context, req *request, e error) error {
+	again := *req
+	changed, err := s.confirm(ctx, &again)
 	switch {
 	case err != nil:
 		return err
@@ -145,13 +162,27 @@ func (x *execution) lost(err error) error {
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("edge %s ended the stream before the command's end", x.a.req.node)
 	}
-	return fmt.Errorf("stream to edge %s was lost: %w", x.a.req.node, err)
+	return lostStream(x.a.req.node, err)
+}
+
+// lostStream is the error of a stream that the edge or the tunnel ended.
+func lostStream(node string, err error) error {
+	if e, ok := errors.AsType[*tunnel.StreamError](err); ok && e.Remote {
+		switch e.Code {
+		case wire.CodeUnsupported:
+			return fmt.Errorf("the agent of edge %s is too old for this: upgrade it", node)
+		case wire.CodeTooMany:
+			return fmt.Errorf("edge %s takes no more streams at the moment: try again", node)
+		default:
+		}
+	}
+	return fmt.Errorf("stream to edge %s was lost: %w", node, err)
 }
 
 // pumpInput sends what the caller types, and its end. When the stream breaks, the
 // reader of frames says so.
 func (x *execution) pumpInput(in io.Reader) {
-	buf := make([]byte, wire.MaxData)
+	buf := make([]byte, readBuffer)
 	for {
 		n, err := in.Read(buf)
 		x.a.in.Add(int64(n))
@@ -162,7 +193,17 @@ func (x *execution) pumpInput(in io.Reader) {
 			_ = x.send(&wire.CloseInput{})
 			return
 		}
+		buf = grown(buf, n)
 	}
+}
+
+// grown gives a buffer for the next read, after one of n bytes: larger when there
+// was more to read. Most callers type, and there are many of them.
+func grown(buf []byte, n int) []byte {
+	if n < len(buf) || n >= wire.MaxData {
+		return buf
+	}
+	return make([]byte, 2*n)
 }
 
 func (x *execution) pumpSizes(ctx context.Context, sizes <-chan remotecommand.TerminalSize) {

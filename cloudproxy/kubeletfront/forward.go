@@ -9,14 +9,22 @@ import (
 	"net/http"
 	"net/url"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/skerry-io/skerry/tunnel/compress"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
 // podUIDHeader tells the edge which pod is meant.
 const podUIDHeader = "Skerry-Pod-Uid"
 
-// copyBuffer is what one log holds in memory here.
-const copyBuffer = 16 << 10
+const (
+	// copyBuffer is what one log holds in memory here.
+	copyBuffer = 16 << 10
+	// maxTarget bounds path and query together: an edge takes 16 KiB of headers.
+	maxTarget = 8 << 10
+)
 
 // edgeTransport speaks HTTP/1.1 on a new stream for each request: a stream costs
 // nothing to open, and a request that is canceled ends with its own. There is no
@@ -39,6 +47,10 @@ func edgeTransport(edges Edges) *http.Transport {
 
 // forward gives an HTTP request to its edge and streams the answer back.
 func (s *Server) forward(w http.ResponseWriter, r *http.Request, req *request) {
+	if n := len(req.path) + len(r.URL.RawQuery); n > maxTarget {
+		s.fail(w, r, &refusal{http.StatusRequestURITooLong, fmt.Sprintf("path and query have %d bytes, more than %d", n, maxTarget)})
+		return
+	}
 	a, err := s.openStream(req)
 	if err != nil {
 		s.fail(w, r, err)
@@ -97,7 +109,7 @@ func (s *Server) ask(r *http.Request, req *request) (*http.Response, error) {
 
 func (s *Server) askOnce(r *http.Request, req *request) (*http.Response, error) {
 	u := url.URL{Scheme: "http", Host: req.node, Path: req.path, RawQuery: r.URL.RawQuery}
-	out, err := http.NewRequestWithContext(r.Context(), http.MethodGet, u.String(), nil)
+	out, err := http.NewRequestWithContext(r.Context(), r.Method, u.String(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("make the request for edge %s: %w", req.node, err)
 	}
@@ -107,9 +119,16 @@ func (s *Server) askOnce(r *http.Request, req *request) (*http.Response, error) 
 	if req.podUID != "" {
 		out.Header.Set(podUIDHeader, req.podUID)
 	}
+	if req.kind == kindLogs {
+		out.Header.Set("Accept-Encoding", compress.Name)
+	}
 	resp, err := s.transport.RoundTrip(out)
 	if err != nil {
-		return nil, unreachable(req.node, err)
+		return nil, s.notReached(r.Context(), req, err)
+	}
+	if resp.Header.Get("Content-Encoding") == compress.Name {
+		resp.Header.Del("Content-Length")
+		resp.Body = &decompressed{s.codec.NewReader(resp.Body), resp.Body}
 	}
 	// net/http panics at a status below 100, and takes 1xx for an answer to come.
 	if resp.StatusCode < http.StatusOK || resp.StatusCode > 599 {
@@ -118,6 +137,28 @@ func (s *Server) askOnce(r *http.Request, req *request) (*http.Response, error) 
 	}
 	return resp, nil
 }
+
+// notReached is unreachable, but tells an edge that was never here from a node
+// that does not exist: those who come without kube-apiserver may name any.
+func (s *Server) notReached(ctx context.Context, req *request, err error) error {
+	if off, ok := errors.AsType[offline](err); ok && req.kind == kindNode {
+		if _, since := off.Offline(); since.IsZero() {
+			if _, gerr := s.cfg.Client.CoreV1().Nodes().Get(ctx, req.node, metav1.GetOptions{}); apierrors.IsNotFound(gerr) {
+				return &refusal{http.StatusNotFound, fmt.Sprintf("nodes %q not found", req.node)}
+			}
+		}
+	}
+	return unreachable(req.node, err)
+}
+
+// decompressed is a body that an edge has compressed.
+type decompressed struct {
+	*compress.Reader
+	body io.Closer
+}
+
+// Close implements io.Closer.
+func (d *decompressed) Close() error { return d.body.Close() } //nolint:wrapcheck // as without compression
 
 // copyFlush passes on what comes, at once.
 func copyFlush(w http.ResponseWriter, body io.Reader, a *stream) error {

@@ -32,7 +32,7 @@ const (
 // guard decides who may come in.
 type guard struct {
 	authn authenticator.Request
-	authz authorizer.Authorizer
+	authz authorizer.UnconditionalAuthorizer
 	ca    *dynamiccertificates.ConfigMapCAController
 	log   *slog.Logger
 }

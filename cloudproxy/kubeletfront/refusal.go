@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/streaming/pkg/httpstream"
 
+	"github.com/skerry-io/skerry/tunnel"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -39,11 +40,18 @@ func unreachable(node string, err error) *refusal {
 	if e, ok := errors.AsType[*wire.Error](err); ok {
 		return &refusal{e.Code.HTTPStatus(), e.Error()}
 	}
+	switch {
+	case errors.Is(err, tunnel.ErrTooManyStreams):
+		return &refusal{http.StatusTooManyRequests, fmt.Sprintf("edge %s lets no more streams be open", node)}
+	case errors.Is(err, tunnel.ErrNoMemory):
+		return &refusal{http.StatusServiceUnavailable, fmt.Sprintf("no memory for another stream to edge %s: %v", node, err)}
+	}
 	return &refusal{http.StatusBadGateway, fmt.Sprintf("edge %s can't be reached: %v", node, err)}
 }
 
 // fail answers with err. kube-apiserver puts a plain text into a Status of its
-// own, but passes the answer to an upgrade on as it is: there it is a Status.
+// own, but passes the answer to an upgrade, or to a request for nodes/NAME/proxy,
+// on as it is: there it is a Status, or kubectl would not show the reason.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e, ok := errors.AsType[*refusal](err)
 	if !ok {
@@ -51,7 +59,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	s.log.Debug("request refused", "path", r.URL.Path, "status", e.status, "reason", e.text)
 	s.metrics.refused(e.status)
-	if !httpstream.IsUpgradeRequest(r) || e.status == http.StatusUnauthorized || e.status == http.StatusForbidden {
+	node, _ := forwardedNode(r.Header.Get("X-Forwarded-Uri"))
+	asItIs := httpstream.IsUpgradeRequest(r) || node != ""
+	if !asItIs || e.status == http.StatusUnauthorized || e.status == http.StatusForbidden {
 		writeText(w, e.status, e.text)
 		return
 	}

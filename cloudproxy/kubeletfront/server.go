@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/skerry-io/skerry/cloudproxy/status"
+	"github.com/skerry-io/skerry/tunnel/compress"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -48,15 +49,18 @@ type Config struct {
 	// Pods and Edges are required.
 	Pods  Pods
 	Edges Edges
+	// Ports are those of nodes, listened on beside the Listener at Addr's host. A
+	// request to one of them is for its node. Nil means that nodes have none.
+	Ports Ports
 	// Status tells of an edge's session at status.Path. Nil leaves the path to edges.
 	Status func(node string) status.Session
 	// Log gets a line for each stream. Nil discards.
 	Log *slog.Logger
 	// Registerer gets the metrics. Nil keeps them to the Server.
 	Registerer prometheus.Registerer
-	// MaxStreams bounds the logs and commands open at the same time, beyond which
-	// callers get 503; zero means 4096. MaxStreamsPerEdge does so for one edge, with
-	// 429; zero means 64, which is what an edge takes.
+	// MaxStreams bounds the logs, commands and forwarded connections open at the same
+	// time, beyond which callers get 503; zero means 4096. MaxStreamsPerEdge does so
+	// for one edge, with 429; zero means 512, which is what an edge takes.
 	MaxStreams, MaxStreamsPerEdge int
 }
 
@@ -68,7 +72,9 @@ type Server struct {
 	limits    *limits
 	metrics   *metrics
 	transport *http.Transport
+	codec     *compress.Codec // of logs
 
+	port     int            // of the listener that all nodes share; set by Run
 	handlers sync.WaitGroup // requests, also those whose connection was taken over
 	mu       sync.Mutex     // guards the following field
 	closing  bool           // no more requests are taken
@@ -93,8 +99,12 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	codec, err := compress.New()
+	if err != nil {
+		return nil, err
+	}
 	return &Server{
-		cfg: cfg, log: cfg.Log, guard: g, metrics: m,
+		cfg: cfg, log: cfg.Log, guard: g, metrics: m, codec: codec,
 		limits:    newLimits(cfg.MaxStreams, cfg.MaxStreamsPerEdge),
 		transport: edgeTransport(cfg.Edges),
 	}, nil
@@ -122,7 +132,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.MaxStreams = 4096
 	}
 	if c.MaxStreamsPerEdge <= 0 {
-		c.MaxStreamsPerEdge = 64
+		c.MaxStreamsPerEdge = 512
 	}
 	return c, nil
 }
@@ -160,6 +170,12 @@ func (s *Server) Run(ctx context.Context) error {
 			// Verified by the guard, against a CA that may change at any time.
 			ClientAuth: tls.RequestClientCert,
 		},
+	}
+	if addr, ok := ln.Addr().(*net.TCPAddr); ok {
+		s.port = addr.Port
+	}
+	if s.cfg.Ports != nil {
+		background.Go(func() { s.nodePorts(guardCtx, srv) })
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.ServeTLS(ln, "", "") }()
@@ -232,19 +248,27 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, &refusal{http.StatusUnauthorized, "Unauthorized"})
 		return
 	}
+	r, ok = s.withPortNode(r)
+	if !ok {
+		s.fail(w, r, &refusal{http.StatusServiceUnavailable, "this port is no longer a node's: try again"})
+		return
+	}
 	t, err := parseTarget(r)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	req := &request{target: t, user: who, start: time.Now()}
+	req.remote, req.client = from(r)
 	if err := s.admit(r, req); err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	switch {
-	case t.kind == kindExec:
-		s.exec(w, r, req)
+	case t.kind == kindExec || t.kind == kindAttach:
+		s.command(w, r, req)
+	case t.kind == kindForward:
+		s.portForward(w, r, req)
 	case t.kind == kindNode && req.node == "":
 		s.own(w, r, t)
 	case t.kind == kindNode && t.path == status.Path && s.cfg.Status != nil:

@@ -20,6 +20,12 @@ const (
 	kindLogs
 	// kindExec is a command in a container.
 	kindExec
+	// kindCheckpoint writes the state of a container to the edge's disk.
+	kindCheckpoint
+	// kindAttach joins a container's own process.
+	kindAttach
+	// kindForward connects to ports of a pod.
+	kindForward
 )
 
 func (k kind) String() string {
@@ -30,6 +36,12 @@ func (k kind) String() string {
 		return "logs"
 	case kindExec:
 		return "exec"
+	case kindCheckpoint:
+		return "checkpoint"
+	case kindAttach:
+		return "attach"
+	case kindForward:
+		return "portforward"
 	}
 	return "unknown"
 }
@@ -51,6 +63,10 @@ func podPaths(first string) (verb string, isPod bool) {
 // given one for each node by an annotation.
 const metricsPrefix = "/edge/v1/nodes/"
 
+// MetricsPath is where metrics-server finds a node's usage, which shares its
+// address with all others. It goes into the Node's annotation.
+func MetricsPath(node string) string { return metricsPrefix + node + "/metrics/resource" }
+
 // target is what a request asks for, as far as its head tells.
 type target struct {
 	kind kind
@@ -60,7 +76,7 @@ type target struct {
 	verb string
 	// node is the edge that the request names, empty for none.
 	node string
-	// The following are of requests for a container.
+	// The following are of requests for a container, or for a pod: those have none.
 	namespace, pod, container string
 	// uid is the pod's when the path has it.
 	uid string
@@ -70,7 +86,14 @@ type target struct {
 func parseTarget(r *http.Request) (target, error) {
 	t := target{path: r.URL.Path, verb: methodVerb(r.Method)}
 	if !httpstream.IsUpgradeRequest(r) {
-		t.node = forwardedNode(r.Header.Get("X-Forwarded-Uri"))
+		var path string
+		t.node, path = forwardedNode(r.Header.Get("X-Forwarded-Uri"))
+		// kube-apiserver appends the path that it sends to what it was asked for. If
+		// that had "..", the two name different nodes: it has checked one and tells
+		// the other.
+		if t.node != "" && strings.Trim(path, "/") != strings.Trim(t.path, "/") {
+			return t, &refusal{http.StatusBadRequest, "the path is not the one in X-Forwarded-Uri"}
+		}
 	}
 	named := strings.HasPrefix(t.path, metricsPrefix)
 	if named {
@@ -84,7 +107,15 @@ func parseTarget(r *http.Request) (target, error) {
 		}
 		t.node, t.path = node, "/"+rest
 	}
-	if t.node != "" && len(validation.IsDNS1123Subdomain(t.node)) > 0 {
+	if own, ok := r.Context().Value(portNode{}).(string); ok {
+		// What kube-apiserver was asked for decides the port that it dials, also for
+		// an upgrade.
+		if t.node != "" && t.node != own {
+			return t, &refusal{http.StatusForbidden, "the port is another node's"}
+		}
+		t.node = own
+	}
+	if (named || t.node != "") && len(validation.IsDNS1123Subdomain(t.node)) > 0 {
 		return t, &refusal{http.StatusBadRequest, "the name of the node is not valid"}
 	}
 	parts := strings.Split(strings.Trim(t.path, "/"), "/")
@@ -119,19 +150,41 @@ func (t target) parsePod(method string, parts []string) (target, error) {
 		if method != http.MethodGet {
 			return t, &refusal{http.StatusMethodNotAllowed, "method not allowed"}
 		}
-	case parts[0] == "exec" && (len(parts) == 4 || len(parts) == 5):
+	case (parts[0] == "exec" || parts[0] == "attach") && (len(parts) == 4 || len(parts) == 5):
 		t.kind = kindExec
+		if parts[0] == "attach" {
+			t.kind = kindAttach
+		}
 		t.namespace, t.pod, t.container = parts[1], parts[2], parts[len(parts)-1]
 		if len(parts) == 5 {
 			t.uid = parts[3]
 		}
-		if method != http.MethodGet && method != http.MethodPost {
+		return t, upgradeMethod(method)
+	case parts[0] == "portForward" && (len(parts) == 3 || len(parts) == 4):
+		t.kind = kindForward
+		t.namespace, t.pod = parts[1], parts[2]
+		if len(parts) == 4 {
+			t.uid = parts[3]
+		}
+		return t, upgradeMethod(method)
+	case parts[0] == "checkpoint" && len(parts) == 4:
+		t.kind = kindCheckpoint
+		t.namespace, t.pod, t.container = parts[1], parts[2], parts[3]
+		if method != http.MethodPost {
 			return t, &refusal{http.StatusMethodNotAllowed, "method not allowed"}
 		}
 	default:
 		return t, notFound()
 	}
 	return t, nil
+}
+
+// upgradeMethod refuses methods that can't upgrade a connection.
+func upgradeMethod(method string) error {
+	if method != http.MethodGet && method != http.MethodPost {
+		return &refusal{http.StatusMethodNotAllowed, "method not allowed"}
+	}
+	return nil
 }
 
 func notFound() *refusal { return &refusal{http.StatusNotFound, "404 page not found"} }
@@ -152,26 +205,28 @@ func methodVerb(method string) string {
 	return ""
 }
 
-// forwardedNode takes the node out of the URI that kube-apiserver was asked for:
-// /api/v1/nodes/NAME/proxy/..., where NAME may come as [SCHEME:]NAME:PORT.
-func forwardedNode(uri string) string {
+// forwardedNode takes the node, and the path that is asked of it, out of the URI
+// that kube-apiserver was asked for: /api/v1/nodes/NAME/proxy/PATH, where NAME may
+// come as [SCHEME:]NAME:PORT.
+func forwardedNode(uri string) (node, path string) {
 	u, err := url.ParseRequestURI(uri)
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	rest, ok := strings.CutPrefix(u.Path, "/api/v1/nodes/")
 	if !ok {
-		return ""
+		return "", ""
 	}
 	name, rest, _ := strings.Cut(rest, "/")
-	if rest != "proxy" && !strings.HasPrefix(rest, "proxy/") {
-		return ""
+	path, ok = strings.CutPrefix(rest, "proxy")
+	if !ok || path != "" && path[0] != '/' {
+		return "", ""
 	}
 	switch f := strings.Split(name, ":"); len(f) {
 	case 1, 2:
-		return f[0]
+		return f[0], path
 	case 3:
-		return f[1]
+		return f[1], path
 	}
-	return ""
+	return "", ""
 }

@@ -13,8 +13,14 @@ import (
 func FuzzParseTarget(f *testing.F) {
 	f.Add("GET", "/containerLogs/ns/p/c", "", false)
 	f.Add("POST", "/exec/ns/p/uid/c", "/api/v1/nodes/n/proxy/exec/ns/p/uid/c", true)
+	f.Add("POST", "/attach/ns/p/c", "", true)
+	f.Add("POST", "/portForward/ns/p", "", true)
+	f.Add("GET", "/portForward/ns/p/uid", "", true)
 	f.Add("GET", "/edge/v1/nodes/n/metrics/resource", "", false)
 	f.Add("GET", "//exec/../metrics", "/api/v1/nodes/a:b:c/proxy", false)
+	f.Add("POST", "/checkpoint/ns/p/c", "/api/v1/nodes/n/proxy/checkpoint/ns/p/c", false)
+	f.Add("GET", "/edge/v1/nodes/n/checkpoint/ns/p/c", "", false)
+	f.Add("GET", "/logs/pods/%2e%2e/x", "/api/v1/nodes/https:n:10250/proxy/logs/", false)
 	f.Fuzz(func(t *testing.T, method, path, uri string, upgrade bool) {
 		r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/", nil) //nolint:forbidigo // a test
 		r.Method, r.URL.Path = method, path
@@ -31,12 +37,16 @@ func FuzzParseTarget(f *testing.F) {
 			if _, pod := podPaths(strings.Split(strings.Trim(got.path, "/"), "/")[0]); pod || got.verb != "get" {
 				t.Errorf("%q is taken for a node's: %+v", path, got)
 			}
-		case kindLogs, kindExec:
-			if got.namespace == "" || got.pod == "" || got.container == "" || !slices.Equal(subresources(got.path), []string{"proxy"}) {
+		case kindLogs, kindExec, kindAttach, kindForward:
+			if got.namespace == "" || got.pod == "" || (got.container == "") != (got.kind == kindForward) || !slices.Equal(subresources(got.path), []string{"proxy"}) {
 				t.Errorf("%q: %+v", path, got)
 			}
-			if got.kind == kindExec && got.verb != "create" {
+			if got.kind != kindLogs && got.verb != "create" {
 				t.Errorf("%q needs only %s", path, got.verb)
+			}
+		case kindCheckpoint:
+			if got.namespace == "" || got.pod == "" || got.container == "" || !slices.Equal(subresources(got.path), []string{"checkpoint"}) || got.verb != "create" {
+				t.Errorf("%q: %+v", path, got)
 			}
 		}
 		if upgrade && got.node != "" {

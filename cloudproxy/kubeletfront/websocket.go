@@ -50,7 +50,7 @@ func serveV5(w http.ResponseWriter, r *http.Request, x *execution) {
 	}
 	err = x.ExecInContainer(r.Context(), "", "", "", nil, streams[remotecommand.StreamStdIn],
 		streams[remotecommand.StreamStdOut], streams[remotecommand.StreamStdErr], x.opts.TTY, sizes, 0)
-	status, err := json.Marshal(commandStatus(err))
+	status, err := json.Marshal(commandStatus(x.what(), err))
 	if err == nil {
 		_, _ = streams[remotecommand.StreamErr].Write(status)
 	}
@@ -71,8 +71,16 @@ func decodeSizes(ctx context.Context, r io.Reader, sizes chan<- remotecommand.Te
 	}
 }
 
+// what names what is done, in the library's words.
+func (x *execution) what() string {
+	if x.a.req.kind == kindAttach {
+		return "attaching to"
+	}
+	return "executing command in"
+}
+
 // commandStatus says how a command ended as remotecommand clients expect it.
-func commandStatus(err error) metav1.Status {
+func commandStatus(what string, err error) metav1.Status {
 	if err == nil {
 		return metav1.Status{Status: metav1.StatusSuccess}
 	}
@@ -88,6 +96,6 @@ func commandStatus(err error) metav1.Status {
 	}
 	return metav1.Status{
 		Status: metav1.StatusFailure, Reason: metav1.StatusReasonInternalError, Code: http.StatusInternalServerError,
-		Message: fmt.Sprintf("error executing command in container: %v", err),
+		Message: fmt.Sprintf("error %s container: %v", what, err),
 	}
 }

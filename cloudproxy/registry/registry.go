@@ -97,6 +97,8 @@ type Info struct {
 	Node  string
 	Hello wire.Hello
 	Stats tunnel.Stats
+	// Certificate is what its last handshake showed.
+	Certificate *x509.Certificate
 }
 
 // Registry is the table of connected edges.
@@ -225,7 +227,7 @@ func (r *Registry) Sessions() []Info {
 		if attached, _ := s.Attached(); !attached {
 			continue
 		}
-		infos = append(infos, Info{Node: s.Peer().Node, Hello: s.Hello(), Stats: s.Stats()})
+		infos = append(infos, Info{Node: s.Peer().Node, Hello: s.Hello(), Stats: s.Stats(), Certificate: s.Certificate()})
 	}
 	slices.SortFunc(infos, func(a, b Info) int { return strings.Compare(a.Node, b.Node) })
 	return infos
@@ -239,7 +241,7 @@ func (r *Registry) Session(node string) (info Info, since time.Time, ok bool) {
 	if s == nil {
 		return Info{}, since, false
 	}
-	return Info{Node: node, Hello: s.Hello(), Stats: s.Stats()}, time.Time{}, true
+	return Info{Node: node, Hello: s.Hello(), Stats: s.Stats(), Certificate: s.Certificate()}, time.Time{}, true
 }
 
 // Changed gives a channel that is closed when an edge next comes, goes, is

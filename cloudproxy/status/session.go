@@ -52,6 +52,31 @@ type Session struct {
 	BufferedBytes int64 `json:"bufferedBytes"`
 	// Kinds are the streams so far, by what they carry.
 	Kinds map[string]Kind `json:"kinds,omitempty"`
+	// Desired is nil while the edge has no desired stream.
+	Desired *Desired `json:"desired,omitempty"`
+}
+
+// Desired tells how far an edge has been brought to what the API says.
+type Desired struct {
+	// Synced says that the edge was told everything since its stream began.
+	Synced bool `json:"synced"`
+	// Objects is what the edge holds or is being sent, Queued what is yet to be
+	// compared with that.
+	Objects int `json:"objects"`
+	Queued  int `json:"queued"`
+	// Unstored are changes that are not known to be on the edge's disk, Unapplied
+	// these and what nothing there has acted upon, Unrunning these and pods whose
+	// containers do not run or are not ready.
+	Unstored  Behind `json:"unstored"`
+	Unapplied Behind `json:"unapplied"`
+	Unrunning Behind `json:"unrunning"`
+}
+
+// Behind counts objects that have not come to some step.
+type Behind struct {
+	Objects int `json:"objects"`
+	// LagSeconds is for how long the oldest of them has not.
+	LagSeconds float64 `json:"lagSeconds"`
 }
 
 // Kind is the account of all streams of one kind; bytes are payload.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"time"
 
 	"github.com/skerry-io/skerry/edgeagent/kubeletapi/logs"
+	"github.com/skerry-io/skerry/tunnel/compress"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -37,7 +39,7 @@ func (s *Server) containerLogs(w http.ResponseWriter, r *http.Request) {
 	defer func() { <-s.logs }()
 
 	q.options.Running = func() bool { return s.running(ns, pod, uid, name, attempt.ID) }
-	out := &logWriter{w: w, rc: http.NewResponseController(w)}
+	out := newLogWriter(w, r, s.codec)
 	if q.options.Follow {
 		// A log that says nothing yet is open all the same.
 		if err := out.start(); err != nil {
@@ -69,12 +71,21 @@ func (s *Server) running(ns, pod, uid, name, id string) bool {
 	return err == nil && c.State == Running && c.Current.ID == id
 }
 
-// logWriter hands each Write on at once.
+// logWriter hands each Write on at once, compressed if the caller takes that.
 type logWriter struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
+	body    io.Writer
 	started bool
 	n       int64
+}
+
+func newLogWriter(w http.ResponseWriter, r *http.Request, codec *compress.Codec) *logWriter {
+	l := &logWriter{w: w, rc: http.NewResponseController(w), body: w}
+	if r.Header.Get("Accept-Encoding") == compress.Name {
+		l.body = codec.NewWriter(w)
+	}
+	return l
 }
 
 // start sends the response's header.
@@ -84,6 +95,9 @@ func (l *logWriter) start() error {
 	}
 	l.started = true
 	l.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if l.body != l.w {
+		l.w.Header().Set("Content-Encoding", compress.Name)
+	}
 	l.w.WriteHeader(http.StatusOK)
 	return l.rc.Flush()
 }
@@ -92,7 +106,7 @@ func (l *logWriter) Write(b []byte) (int, error) {
 	if err := l.start(); err != nil {
 		return 0, err
 	}
-	n, err := l.w.Write(b)
+	n, err := l.body.Write(b)
 	l.n += int64(n)
 	if err != nil {
 		return n, err

@@ -15,8 +15,12 @@ import (
 )
 
 const (
-	// maxExecFrame is the bound that PROTOCOL.md gives for streams of commands.
+	// maxExecFrame is the bound that PROTOCOL.md gives for streams of commands and
+	// of forwarded connections.
 	maxExecFrame = 64 << 10
+	// readBuffer is what each stream holds to read headers of frames from. What
+	// does not fit goes by it.
+	readBuffer = 4 << 10
 	// requestTimeout bounds the wait for the request, which opens the stream.
 	requestTimeout = 30 * time.Second
 	// unblockAfter is how long a read or write may go on after the command's
@@ -49,7 +53,7 @@ func (s *Server) serveExec(ctx context.Context, conn net.Conn) {
 	// Ends reads and writes that would outlive the context.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(unblockAfter)) })
 	defer stop()
-	e := &execStream{conn: conn, frames: wire.NewReader(bufio.NewReaderSize(conn, wire.MaxData), maxExecFrame), cancel: cancel}
+	e := &execStream{conn: conn, frames: wire.NewReader(bufio.NewReaderSize(conn, readBuffer), maxExecFrame), cancel: cancel}
 
 	req, err := e.request()
 	if err != nil {
@@ -80,7 +84,7 @@ func (s *Server) serveExec(ctx context.Context, conn net.Conn) {
 		defer close(sizes)
 		cancel(e.readInput(ctx, in, sizes))
 	})
-	code, err := s.runtime.Exec(ctx, e.options(req, c.Current.ID, in, sizes))
+	code, err := s.runCommand(ctx, e.options(req, &c, in, sizes), req.Attach)
 	in.close()
 	log.Debug("command ended", "code", code, "error", err)
 	switch cause := context.Cause(ctx); {
@@ -98,6 +102,22 @@ func (s *Server) serveExec(ctx context.Context, conn net.Conn) {
 	e.linger(ctx, reader.Wait)
 }
 
+// runCommand runs a command when it is its turn, or joins the container's own: that
+// has no exit code of its own to tell, the pod's status has it.
+func (s *Server) runCommand(ctx context.Context, o cri.ExecOptions, attach bool) (int, error) {
+	if !attach {
+		done, err := s.starts.begin(ctx, &o)
+		if err != nil {
+			return 0, err
+		}
+		defer done()
+		return s.runtime.Exec(ctx, o)
+	}
+	return 0, s.runtime.Attach(ctx, cri.AttachOptions{
+		Container: o.Container, TTY: o.TTY, Stdin: o.Stdin, Stdout: o.Stdout, Stderr: o.Stderr, Resize: o.Resize,
+	})
+}
+
 // request reads the first frame.
 func (e *execStream) request() (*wire.ExecRequest, error) {
 	if err := e.conn.SetReadDeadline(time.Now().Add(requestTimeout)); err != nil {
@@ -111,7 +131,7 @@ func (e *execStream) request() (*wire.ExecRequest, error) {
 	if !ok {
 		return nil, &wire.Error{Code: wire.CodeProtocol, Text: fmt.Sprintf("the stream begins with %T, not with a request", f)}
 	}
-	if len(req.Command) == 0 {
+	if len(req.Command) == 0 && !req.Attach {
 		return nil, &wire.Error{Code: wire.CodeBadRequest, Text: "no command"}
 	}
 	if err := e.conn.SetReadDeadline(time.Time{}); err != nil {
@@ -126,24 +146,34 @@ func (s *Server) commandTarget(req *wire.ExecRequest) (Container, error) {
 	if err != nil {
 		return c, err
 	}
-	if c.State != Running || c.Current.ID == "" {
-		return c, &wire.Error{Code: wire.CodeNotRunning, Text: fmt.Sprintf("container %q in pod %q is not running", req.Container, req.Pod)}
+	switch {
+	case c.State == Running && c.Current.ID != "":
+		return c, nil
+	case req.Attach: // the kubelet's words, and why
+		err = &wire.Error{Code: wire.CodeNotRunning, Text: fmt.Sprintf("container %s not found in pod %s_%s: it is not running", req.Container, req.Pod, req.Namespace)}
+	default:
+		err = &wire.Error{Code: wire.CodeNotRunning, Text: fmt.Sprintf("container %q in pod %q is not running", req.Container, req.Pod)}
 	}
-	return c, nil
+	return c, err
 }
 
-func (e *execStream) options(req *wire.ExecRequest, id string, in *input, sizes <-chan cri.Size) cri.ExecOptions {
-	o := cri.ExecOptions{Container: id, Cmd: req.Command, TTY: req.TTY}
+// options says what to run. Whether there is a terminal to join is not the
+// caller's choice but that of the container's spec.
+func (e *execStream) options(req *wire.ExecRequest, c *Container, in *input, sizes <-chan cri.Size) cri.ExecOptions {
+	o := cri.ExecOptions{Container: c.Current.ID, Cmd: req.Command, TTY: req.TTY}
+	if req.Attach {
+		o.TTY = c.TTY
+	}
 	if req.Stdin {
 		o.Stdin = in
 	}
 	if req.Stdout {
 		o.Stdout = &output{e, wire.ChannelStdout}
 	}
-	if req.Stderr && !req.TTY {
+	if req.Stderr && !o.TTY {
 		o.Stderr = &output{e, wire.ChannelStderr}
 	}
-	if req.TTY {
+	if o.TTY {
 		o.Resize = sizes
 	}
 	return o

@@ -55,11 +55,16 @@ func (s *Server) ServeKubelet(ctx context.Context, ln net.Listener) error {
 // Handler returns the HTTP part of the API.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	healthz := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", typeText)
 		_, _ = io.WriteString(w, "ok")
-	})
+	}
+	mux.HandleFunc("GET /healthz", healthz)
+	for _, check := range []string{"ping", "log", "syncloop"} { // a kubelet's
+		mux.HandleFunc("GET /healthz/"+check, healthz)
+	}
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", s.containerLogs)
+	s.nodeRoutes(mux)
 	return mux
 }
 
@@ -74,7 +79,7 @@ func writeError(w http.ResponseWriter, err error) {
 }
 
 func writeStatus(w http.ResponseWriter, status int, text string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Type", typeText)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text)

@@ -3,6 +3,7 @@ package kubeletapi
 import (
 	"context"
 	"fmt"
+	"net"
 
 	"github.com/skerry-io/skerry/edgeagent/cri"
 	"github.com/skerry-io/skerry/tunnel/wire"
@@ -15,12 +16,17 @@ type Pods interface {
 	Lookup(namespace, name, uid string) (Pod, bool)
 }
 
-// Runtime runs commands in containers; a *cri.Client does.
+// Runtime reaches into containers and pods; a *cri.Client does.
 type Runtime interface {
 	// Exec runs a command and returns its exit code once all its output was
 	// written. The error is nil whenever the command ran and ended, whatever its
 	// code. It ends the command when ctx ends.
 	Exec(ctx context.Context, o cri.ExecOptions) (int, error)
+	// Attach joins a container's own process and returns when that has ended, and
+	// its output has been written, or when ctx ends.
+	Attach(ctx context.Context, o cri.AttachOptions) error
+	// DialPod connects to a TCP port inside the pod of a sandbox.
+	DialPod(ctx context.Context, sandboxID string, port uint16) (net.Conn, error)
 }
 
 // State is what a container does.
@@ -36,6 +42,8 @@ const (
 // Pod is a pod with what this API needs to know of it.
 type Pod struct {
 	Namespace, Name, UID string
+	// SandboxID is the runtime's id of the sandbox, empty for none.
+	SandboxID string
 	// Containers are those of the spec: init containers, containers and ephemeral
 	// ones, whether or not they were created yet.
 	Containers []Container
@@ -45,6 +53,8 @@ type Pod struct {
 type Container struct {
 	Name  string
 	State State
+	// TTY says that its own process has a terminal.
+	TTY bool
 	// Reason is why it waits, such as ImagePullBackOff.
 	Reason string
 	// Current is the attempt that runs, or the one that has ended for good. While

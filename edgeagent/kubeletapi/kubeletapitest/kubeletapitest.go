@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os/exec"
+	"strconv"
 	"sync"
 	"time"
 
@@ -20,6 +22,26 @@ import (
 type Runtime struct {
 	// Override, when not nil, is called instead of running a process.
 	Override func(ctx context.Context, o cri.ExecOptions) (int, error)
+	// OnAttach, when not nil, is called for Attach; nil finds no container.
+	OnAttach func(ctx context.Context, o cri.AttachOptions) error
+	// OnDial, when not nil, is called for DialPod; nil dials this machine.
+	OnDial func(ctx context.Context, port uint16) (net.Conn, error)
+}
+
+// Attach implements kubeletapi.Runtime.
+func (r Runtime) Attach(ctx context.Context, o cri.AttachOptions) error {
+	if r.OnAttach == nil {
+		return fmt.Errorf("attach to %s: %w", o.Container, cri.ErrNotFound)
+	}
+	return r.OnAttach(ctx, o)
+}
+
+// DialPod implements kubeletapi.Runtime: ports of pods are those of this machine.
+func (r Runtime) DialPod(ctx context.Context, _ string, port uint16) (net.Conn, error) {
+	if r.OnDial != nil {
+		return r.OnDial(ctx, port)
+	}
+	return (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
 }
 
 // Exec implements kubeletapi.Runtime, without a terminal.

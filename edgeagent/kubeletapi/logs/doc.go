@@ -16,7 +16,8 @@
 //   - A record that can't be parsed is left out and ends nothing.
 //   - Following survives rotation (the file is renamed and a new one made under
 //     its name) and truncation in place.
-//
-// Like the kubelet, it reads one file: lines that rotation has moved away before
-// Read began are not shown.
+//   - A log is all that logrotate has kept of it, not only its newest file as with
+//     the kubelet: right after a rotation there would be nothing to see. A follower
+//     that is slower than the container loses only what rotation has removed before
+//     it was read.
 package logs

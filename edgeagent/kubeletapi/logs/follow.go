@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/skerry-io/skerry/edgeagent/logrotate"
 )
 
 const (
@@ -38,13 +40,13 @@ func (r *reader) followFile(ctx context.Context) error {
 		if err := r.out.flush(); err != nil {
 			return err
 		}
-		next, err := r.rotated()
+		moved, err := r.rotated()
 		if err != nil {
 			return err
 		}
 		switch {
-		case next != nil:
-			if err := r.switchTo(ctx, next); err != nil {
+		case moved:
+			if err := r.switchOver(ctx); err != nil {
 				return err
 			}
 			continue
@@ -57,57 +59,68 @@ func (r *reader) followFile(ctx context.Context) error {
 	}
 }
 
-// rotated returns the new file when another one has taken the name, and goes
-// back to the start when the file was truncated in place.
-func (r *reader) rotated() (*os.File, error) {
+// rotated says whether another file has taken the name, and goes back to the
+// start when the file was truncated in place.
+func (r *reader) rotated() (bool, error) {
 	cur, err := r.f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("look at log file: %w", err)
+		return false, fmt.Errorf("look at log file: %w", err)
 	}
 	if cur.Size() < r.off {
 		r.in.reset()
 		r.off = 0
 		if _, err := r.f.Seek(0, io.SeekStart); err != nil {
-			return nil, fmt.Errorf("seek in log file: %w", err)
+			return false, fmt.Errorf("seek in log file: %w", err)
 		}
-		return nil, nil
+		return false, nil
 	}
 	named, err := os.Stat(r.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // renamed, and the runtime has not made the new one yet
+		return false, nil // renamed, and the runtime has not made the new one yet
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look at log file: %w", err)
+		return false, fmt.Errorf("look at log file: %w", err)
 	}
-	if os.SameFile(cur, named) {
-		return nil, nil
-	}
-	f, err := os.Open(r.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open log file: %w", err)
-	}
-	return f, nil
+	return !os.SameFile(cur, named), nil
 }
 
-// switchTo prints what still comes into the old file and goes on with next.
-func (r *reader) switchTo(ctx context.Context, next *os.File) error {
-	t := time.NewTimer(settle)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-	if err := r.copy(ctx, -1); err != nil {
-		_ = next.Close()
+// switchOver prints what still comes into the old file, the parts that rotation
+// has made after it, and goes on with the file that has the log's name now.
+func (r *reader) switchOver(ctx context.Context) error {
+	next, parts, err := r.openLog(ctx)
+	if err != nil {
 		return err
 	}
+	for len(parts) > 0 && parts[0].Stamp <= r.last {
+		parts = parts[1:]
+	}
+	err = r.finishOld(ctx, parts)
 	_ = r.f.Close()
 	r.f, r.off = next, 0
+	if len(parts) > 0 {
+		r.last = newest(parts)
+	}
 	r.in.reset()
-	return nil
+	return err
+}
+
+// finishOld prints the end of the file that was followed, and all of the parts
+// that are newer: a reader that is slower than the container has several.
+func (r *reader) finishOld(ctx context.Context, parts []logrotate.Part) error {
+	if len(parts) <= 1 {
+		_ = pause(ctx, settle) // the runtime may still write to it
+	}
+	if err := r.copy(ctx, -1); err != nil {
+		return err
+	}
+	old, err := r.f.Stat()
+	if err != nil {
+		return fmt.Errorf("look at log file: %w", err)
+	}
+	if len(parts) > 0 && parts[0].Holds(old) {
+		parts = parts[1:]
+	}
+	return r.printParts(ctx, parts, r.out)
 }
 
 // watcher wakes a follower when something happens in a directory, and at least

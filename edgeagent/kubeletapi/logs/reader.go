@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/skerry-io/skerry/edgeagent/logrotate"
 )
 
 // readBlock is how much of a file is read at once.
@@ -46,7 +48,10 @@ func Read(ctx context.Context, w io.Writer, path string, o Options) error {
 	if o.LimitBytes != nil && *o.LimitBytes <= 0 {
 		return nil
 	}
-	if err := r.open(o.TailLines); err != nil {
+	if err := r.start(ctx, o); err != nil {
+		if errors.Is(err, errLimit) {
+			return r.out.flush()
+		}
 		return err
 	}
 	defer func() { _ = r.f.Close() }()
@@ -64,42 +69,45 @@ type reader struct {
 	running func() bool
 
 	f    *os.File
-	off  int64 // of f, for seeing that it was truncated
-	size int64 // of f when it was opened
+	last string // stamp of the newest part when f had the log's name
+	off  int64  // of f, for seeing that it was truncated
+	size int64  // of f when it was opened
 	in   parser
 	out  *printer
 	buf  []byte
 }
 
-func (r *reader) open(tailLines *int64) error {
-	f, err := os.Open(r.path)
+// start opens the log and prints what of it was rotated away before.
+func (r *reader) start(ctx context.Context, o Options) error {
+	f, parts, err := r.openLog(ctx)
 	if err != nil {
-		return fmt.Errorf("open log file: %w", err)
+		return err
 	}
-	r.f = f
-	err = r.start(tailLines)
-	if err != nil {
+	r.f, r.last = f, newest(parts)
+	if err := r.begin(ctx, parts, o); err != nil {
 		_ = f.Close()
+		return err
 	}
-	return err
+	return nil
 }
 
-func (r *reader) start(tailLines *int64) error {
+func (r *reader) begin(ctx context.Context, parts []logrotate.Part, o Options) error {
 	info, err := r.f.Stat()
 	if err != nil {
 		return fmt.Errorf("size of log file: %w", err)
 	}
 	r.size = info.Size()
-	if tailLines == nil {
-		return nil
+	if o.TailLines == nil {
+		return r.printParts(ctx, recent(parts, o.Since), r.out)
 	}
-	if r.off, err = tailOffset(r.f, r.size, *tailLines); err != nil {
-		return fmt.Errorf("find the last %d lines of %s: %w", *tailLines, r.path, err)
+	var missing int64
+	if r.off, missing, err = tailOffset(r.f, r.size, *o.TailLines); err != nil {
+		return fmt.Errorf("find the last %d lines of %s: %w", *o.TailLines, r.path, err)
 	}
 	if _, err = r.f.Seek(r.off, io.SeekStart); err != nil {
 		return fmt.Errorf("seek in log file: %w", err)
 	}
-	return nil
+	return r.printTail(ctx, parts, missing)
 }
 
 func (r *reader) run(ctx context.Context) error {

@@ -9,12 +9,13 @@ import (
 // tailBlock is how much is read at once on the way back through a file.
 const tailBlock = 64 << 10
 
-// tailOffset tells where the last n lines of a file begin: it walks back over
-// records until it meets the end of the line before. The beginning of a long
-// line may be cut off where records of the other stream lie in between.
-func tailOffset(f io.ReaderAt, size, n int64) (int64, error) {
+// tailOffset tells where the last n lines of a file begin, and how many of them it
+// does not have: it walks back over records until it meets the end of the line
+// before. The beginning of a long line may be cut off where records of the other
+// stream lie in between.
+func tailOffset(f io.ReaderAt, size, n int64) (offset, missing int64, err error) {
 	if n <= 0 {
-		return size, nil
+		return size, 0, nil
 	}
 	t := tail{size: size, want: n, start: size}
 	// The block overlaps the one after it by a header, so that a record's header
@@ -24,7 +25,7 @@ func tailOffset(f io.ReaderAt, size, n int64) (int64, error) {
 		from := max(end-tailBlock, 0)
 		b := buf[:min(size-from, end-from+maxHeader)]
 		if _, err := io.ReadFull(io.NewSectionReader(f, from, int64(len(b))), b); err != nil {
-			return 0, fmt.Errorf("read back at %d: %w", from, err)
+			return 0, 0, fmt.Errorf("read back at %d: %w", from, err)
 		}
 		for i := end - from; i > 0; {
 			i = int64(bytes.LastIndexByte(b[:i], '\n'))
@@ -32,7 +33,7 @@ func tailOffset(f io.ReaderAt, size, n int64) (int64, error) {
 				break
 			}
 			if t.record(from+i+1, b[i+1:]) {
-				return t.start, nil
+				return t.start, 0, nil
 			}
 		}
 		end = from
@@ -40,7 +41,7 @@ func tailOffset(f io.ReaderAt, size, n int64) (int64, error) {
 			t.record(0, b)
 		}
 	}
-	return t.start, nil
+	return t.start, t.want, nil
 }
 
 // tail counts lines on the way back.
