@@ -6,15 +6,10 @@ package edgeagent
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,21 +19,17 @@ import (
 	"github.com/skerry-io/skerry/edgeagent/config"
 	"github.com/skerry-io/skerry/edgeagent/cri"
 	"github.com/skerry-io/skerry/edgeagent/desired"
-	"github.com/skerry-io/skerry/edgeagent/kubeletapi"
+	"github.com/skerry-io/skerry/edgeagent/images"
 	"github.com/skerry-io/skerry/edgeagent/pods"
+	"github.com/skerry-io/skerry/edgeagent/pods/cgroups"
 	"github.com/skerry-io/skerry/edgeagent/report"
+	"github.com/skerry-io/skerry/edgeagent/staticpods"
 	"github.com/skerry-io/skerry/edgeagent/store"
-	"github.com/skerry-io/skerry/edgeagent/uplink"
-	"github.com/skerry-io/skerry/tunnel"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
-// runtimeTimeout bounds the first question to the container runtime.
+// runtimeTimeout bounds the wait for a container runtime that has just been started.
 const runtimeTimeout = 10 * time.Second
-
-// ticketCache bounds the TLS tickets that are kept: one for QUIC and one for TCP,
-// and as many of a certificate that has just been renewed.
-const ticketCache = 4
 
 // Config is what an Agent needs.
 type Config struct {
@@ -55,8 +46,11 @@ type Agent struct {
 	cfg      Config
 	log      *slog.Logger
 	keys     *certs.KeyPairFile
-	trust    *x509.CertPool
+	trust    *trust
 	identity certs.Identity
+	clock    *certs.Clock  // by which certificates are checked
+	refused  chan struct{} // of capacity 1: the cloud has refused our certificate
+	keyring  *images.Keyring
 }
 
 // New reads the identity that `skerry join` left. It opens nothing else.
@@ -64,9 +58,9 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &Agent{cfg: cfg, log: cfg.Log.With("node", cfg.NodeName)}
+	a := &Agent{cfg: cfg, log: cfg.Log.With("node", cfg.NodeName), clock: &certs.Clock{}, refused: make(chan struct{}, 1)}
 	var err error
-	if a.trust, err = loadTrust(filepath.Join(cfg.CertDir, "ca.crt")); err != nil {
+	if a.trust, err = loadTrust(cfg.CertDir); err != nil {
 		return nil, err
 	}
 	a.keys, err = certs.NewKeyPairFile(filepath.Join(cfg.CertDir, "edge.crt"), filepath.Join(cfg.CertDir, "edge.key"), a.log)
@@ -79,102 +73,135 @@ func New(cfg Config) (*Agent, error) {
 	if a.identity.Node != cfg.NodeName {
 		return nil, &config.Error{Field: "nodeName", Reason: fmt.Sprintf("is %q, but the certificate in %s is that of %q: join again, or set the name back", cfg.NodeName, cfg.CertDir, a.identity.Node)}
 	}
+	if err := cfg.Fits(machine()); err != nil {
+		return nil, err
+	}
+	if a.keyring, err = images.LoadKeyring(cfg.ImageCredentialProviderConfig, cfg.ImageCredentialProviderBinDir); err != nil {
+		return nil, err
+	}
 	return a, nil
 }
 
 // Run works until ctx ends. Containers stay as they are: the next agent adopts
 // them.
 func (a *Agent) Run(ctx context.Context) error {
-	client, version, err := a.connectRuntime(ctx)
+	client, v, err := a.connectRuntime(ctx)
 	if err != nil {
 		return err
 	}
 	defer client.Close() //nolint:errcheck // nothing is buffered
+	groups, err := a.groups(ctx, client)
+	if err != nil {
+		return err
+	}
 	st, err := store.Open(store.Config{Dir: filepath.Join(a.cfg.StateDir, "db"), Log: a.log})
 	if err != nil {
 		return err
 	}
-	err = a.serve(ctx, client, st)
+	err = a.serve(ctx, machineParts{client, v.Name, groups}, st)
 	if cerr := st.Close(); cerr != nil {
 		err = errors.Join(err, fmt.Errorf("close the store: %w", cerr))
 	}
-	a.log.Info("agent has stopped; containers run on", "runtime", version)
+	a.log.Info("agent has stopped; containers run on", "runtime", v.Name+"://"+v.Version)
 	return err
 }
 
 // connectRuntime makes sure that a runtime answers before anything else starts:
 // without one an edge can do nothing, and a person must hear it at once.
-func (a *Agent) connectRuntime(ctx context.Context) (*cri.Client, string, error) {
+func (a *Agent) connectRuntime(ctx context.Context) (*cri.Client, cri.Version, error) {
 	client, err := cri.New(cri.Config{Endpoint: a.cfg.CRISocket, Log: a.log})
 	if err != nil {
-		return nil, "", err
+		return nil, cri.Version{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, runtimeTimeout)
 	defer cancel()
-	v, err := client.Version(ctx)
+	v, err := client.Ready(ctx)
 	if err != nil {
-		return nil, "", errors.Join(err, client.Close())
+		return nil, v, errors.Join(err, client.Close())
 	}
-	return client, v.Name + "://" + v.Version, nil
+	return client, v, nil
+}
+
+// machineParts are what the agent works with on its machine.
+type machineParts struct {
+	client  *cri.Client
+	runtime string // its name
+	groups  cgroups.Layout
 }
 
 // serve builds the parts on top of an open store and runs them.
-func (a *Agent) serve(ctx context.Context, client *cri.Client, st *store.Store) error {
-	up, err := a.uplink()
+func (a *Agent) serve(ctx context.Context, on machineParts, st *store.Store) error {
+	client := on.client
+	times := newTimekeeper(a.clock, a.keys, st, a.log)
+	up, err := a.uplink(times)
 	if err != nil {
 		return err
 	}
-	rep, err := report.New(report.Config{
-		Store:  st,
-		Dialer: up,
-		Node: report.NodeConfig{
-			Name:      a.cfg.NodeName,
-			Runtime:   func(ctx context.Context) (string, error) { return runtimeVersion(ctx, client) },
-			Addresses: nodeAddresses,
-			Version:   a.cfg.Version,
-			DataDir:   a.cfg.StateDir,
-		},
-		Log: a.log,
-	})
+	b := &bounds{able: newAbilities(client, a.expected(on.groups))}
+	rep, err := report.New(report.Config{Store: st, Dialer: up, Node: a.node(client, st, b), Log: a.log})
 	if err != nil {
 		return err
 	}
-	mgr, err := pods.New(pods.Config{
-		Objects:       &desired.Objects{Store: st, NotFound: pods.ErrNotFound, Log: a.log},
-		Reporter:      rep,
-		Events:        podEvents{rep},
-		CRI:           client,
-		StateDir:      a.cfg.StateDir,
-		LogsDir:       a.cfg.PodLogsDir,
-		CgroupRoot:    a.cfg.CgroupRoot,
-		NodeName:      a.cfg.NodeName,
-		HostIP:        hostIPs,
-		ClusterDNS:    a.cfg.ClusterDNS,
-		ClusterDomain: a.cfg.ClusterDomain,
-		Log:           a.log,
-	})
+	steps, err := desired.NewSteps(st)
 	if err != nil {
 		return err
 	}
-	down, err := desired.New(desired.Config{Store: st, Dialer: up, Wake: mgr.Wake, Log: a.log})
+	fromCloud := &desired.Objects{Store: st, NotFound: pods.ErrNotFound, Log: a.log}
+	var mgr *pods.Manager // woken only when it runs
+	wake := func(key string) { mgr.Wake(key) }
+	objects, files, err := a.withFiles(fromCloud, rep, wake)
 	if err != nil {
 		return err
 	}
-	api, err := kubeletapi.New(kubeletapi.Config{Pods: podLookup{mgr}, Runtime: client, Log: a.log})
+	issued, err := a.certificates(st, fromCloud, rep, up, wake)
+	if err != nil {
+		return err
+	}
+	mgr, err = a.podManager(podParts{objects, fromCloud, issued, rep, client, on.groups, steps, b})
+	if err != nil {
+		return err
+	}
+	down, err := desired.New(desired.Config{Store: st, Dialer: up, Wake: either(issued.Wake, wake), Steps: steps, Log: a.log})
+	if err != nil {
+		return err
+	}
+	house, err := a.housekeeping(client, on.runtime, mgr, rep)
+	if err != nil {
+		return err
+	}
+	measure, err := a.watch(on, mgr, rep, house.collector, b)
+	if err != nil {
+		return err
+	}
+	api, err := a.kubeletAPI(on, mgr, measure, &agentMetrics{node: a.cfg.NodeName, version: a.cfg.Version, started: time.Now(), pods: mgr, store: st, up: up})
+	if err != nil {
+		return err
+	}
+	here, err := a.localServer(&localSource{pods: mgr, files: files, report: rep, store: st, up: up}, api)
 	if err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	kubelet, exec := up.Listener(wire.KindKubelet), up.Listener(wire.KindExec)
+	kubelet, exec, forward := up.Listener(wire.KindKubelet), up.Listener(wire.KindExec), up.Listener(wire.KindForward)
+	renewer, news := a.renewer(up), up.Listener(wire.KindRenewal)
 	for _, run := range []func(context.Context) error{
 		a.keys.Run,
+		times.run,
+		renewer.run,
 		up.Run,
 		rep.Run,
 		mgr.Run,
+		issued.Run,
+		b.short.Run,
+		files.Run,
 		down.Run,
+		here.Run,
 		func(ctx context.Context) error { return api.ServeKubelet(ctx, kubelet) },
 		func(ctx context.Context) error { return api.ServeExec(ctx, exec) },
+		func(ctx context.Context) error { return api.ServeForward(ctx, forward) },
+		func(ctx context.Context) error { return renewer.serveNews(ctx, news) },
 		func(ctx context.Context) error { return watchStore(ctx, st) },
+		house.run,
 	} {
 		g.Go(func() error { return run(ctx) })
 	}
@@ -182,55 +209,36 @@ func (a *Agent) serve(ctx context.Context, client *cri.Client, st *store.Store) 
 	return g.Wait()
 }
 
-// uplink dials with the newest certificate each time.
-func (a *Agent) uplink() (*uplink.Uplink, error) {
-	conf, err := certs.ClientTLS(certs.ClientConfig{
-		GetClientCertificate: a.keys.GetClientCertificate,
-		RootCAs:              a.trust,
-		Cluster:              a.identity.Cluster,
-		NextProtos:           []string{tunnel.ALPN},
-		SessionCache:         tls.NewLRUClientSessionCache(ticketCache),
-	})
-	if err != nil {
-		return nil, err
+// node is what the reporter tells of this machine.
+func (a *Agent) node(client *cri.Client, st *store.Store, b *bounds) report.NodeConfig {
+	return report.NodeConfig{
+		Name:      a.cfg.NodeName,
+		Runtime:   b.able.version,
+		Images:    nodeImages(client),
+		Handlers:  b.able.handlers,
+		Features:  declaredFeatures(),
+		MaxPods:   a.cfg.MaxPods,
+		Pressures: b.pressures,
+		Reserved:  a.reserved(),
+		Addresses: nodeAddresses,
+		Version:   a.cfg.Version,
+		DataDir:   a.cfg.StateDir,
+		Full:      st.Full,
 	}
-	hostname, err := os.Hostname()
-	if err != nil {
-		return nil, fmt.Errorf("read the machine's name: %w", err)
-	}
-	return uplink.New(uplink.Config{
-		Dial: func(ctx context.Context, inc uplink.Incarnation, seq uint64) (uplink.Session, error) {
-			s, err := tunnel.Dial(ctx, tunnel.DialConfig{
-				Address: a.cfg.Server,
-				TLS:     conf,
-				Hello: wire.Hello{
-					Incarnation:  inc,
-					Seq:          seq,
-					AgentVersion: a.cfg.Version,
-					OS:           runtime.GOOS,
-					Arch:         runtime.GOARCH,
-					Hostname:     hostname,
-					Labels:       labels(a.cfg.Labels),
-				},
-				Log: a.log,
-			})
-			if err != nil {
-				return nil, err // not s: a nil *Session in an interface is not nil
-			}
-			return s, nil
-		},
-		Watch: uplink.WatchNetwork,
-		Log:   a.log,
-	})
 }
 
-func labels(m map[string]string) []string {
-	list := make([]string, 0, len(m))
-	for k, v := range m {
-		list = append(list, k+"="+v)
+// withFiles is what is to run here: what the cloud wants, and what files of this
+// machine say. The source is nil when there is no folder of them.
+func (a *Agent) withFiles(fromCloud pods.Objects, rep *report.Reporter, wake func(key string)) (pods.Objects, *staticpods.Source, error) { //nolint:ireturn // one of two
+	if a.cfg.StaticPodPath == "" {
+		rep.StaticPods(nil) // there may have been some before
+		return fromCloud, nil, nil
 	}
-	slices.Sort(list)
-	return list
+	files, err := staticpods.New(staticpods.Config{Dir: a.cfg.StaticPodPath, NodeName: a.cfg.NodeName, Wake: wake, Changed: rep.StaticPods, Log: a.log})
+	if err != nil {
+		return nil, nil, err
+	}
+	return staticpods.Objects{Objects: fromCloud, Source: files}, files, nil
 }
 
 // watchStore ends the agent when its store fails: going on would mean to
@@ -242,18 +250,6 @@ func watchStore(ctx context.Context, st *store.Store) error {
 	case <-ctx.Done():
 		return nil
 	}
-}
-
-func runtimeVersion(ctx context.Context, client *cri.Client) (string, error) {
-	v, err := client.Version(ctx)
-	if err != nil {
-		return "", err
-	}
-	health, err := client.Health(ctx)
-	if err == nil {
-		err = unready(health)
-	}
-	return v.Name + "://" + v.Version, err
 }
 
 // unready says why a runtime that answers can't run pods: without a network
@@ -268,15 +264,6 @@ func unready(h cri.Health) error {
 		return errors.New(h.Reason)
 	}
 }
-
-// podEvents hands the pod workers' events to the outbox.
-type podEvents struct{ to *report.Reporter }
-
-func (e podEvents) Event(ref pods.PodRef, kind, reason, message string) {
-	e.to.PodEvent(ref.Namespace, ref.Name, ref.UID, ref.FieldPath, kind, reason, message)
-}
-
-var _ pods.Events = podEvents{}
 
 // nodeAddresses are the machine's own addresses, for people.
 func nodeAddresses() []corev1.NodeAddress {

@@ -18,10 +18,12 @@ func (l podLookup) Lookup(namespace, name, uid string) (kubeletapi.Pod, bool) {
 	if !ok {
 		return kubeletapi.Pod{}, false
 	}
-	out := kubeletapi.Pod{Namespace: namespace, Name: name, UID: string(p.UID)}
+	out := kubeletapi.Pod{Namespace: namespace, Name: name, UID: string(p.UID), SandboxID: p.SandboxID}
 	reasons := waitingReasons(l.mgr, namespace, name)
 	for _, c := range containerNames(&p) {
-		out.Containers = append(out.Containers, describe(&p, c, reasons[c]))
+		d := describe(&p, c, reasons[c])
+		d.TTY = hasTerminal(p.Pod, c)
+		out.Containers = append(out.Containers, d)
 	}
 	return out, true
 }
@@ -46,6 +48,26 @@ func containerNames(p *pods.PodRuntime) []string {
 		names = append(names, c.Name)
 	}
 	return names
+}
+
+// hasTerminal says whether a container's own process has a terminal.
+func hasTerminal(pod *corev1.Pod, name string) bool {
+	if pod == nil {
+		return false
+	}
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			if list[i].Name == name {
+				return list[i].TTY
+			}
+		}
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		if c := &pod.Spec.EphemeralContainers[i]; c.Name == name {
+			return c.TTY
+		}
+	}
+	return false
 }
 
 // describe tells what the kubelet API needs of a container. One that has ended

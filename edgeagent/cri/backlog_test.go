@@ -41,7 +41,8 @@ func (w *slowWriter) Write(p []byte) (int, error) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) {
-	<-time.After(time.Millisecond)
+	<-time.After(10 * time.Millisecond)
+	p = p[:min(len(p), 1<<10)]
 	clear(p)
 	return len(p), nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -46,6 +47,10 @@ type UnavailableError struct {
 
 // Error says what to look at.
 func (e *UnavailableError) Error() string {
+	// gRPC tells of a failed dial by its text alone.
+	if strings.HasSuffix(e.Err.Error(), syscall.EACCES.Error()) || strings.Contains(e.Err.Error(), syscall.EACCES.Error()+`"`) {
+		return fmt.Sprintf("the container runtime's socket %s lets nobody in but root: run this as root (%v)", e.Endpoint, e.Err)
+	}
 	return fmt.Sprintf("no container runtime answers at %s: is containerd running? (%v)", e.Endpoint, e.Err)
 }
 
@@ -67,6 +72,7 @@ type Client struct {
 	conn     *grpc.ClientConn
 	runtime  runtimev1.RuntimeServiceClient
 	images   runtimev1.ImageServiceClient
+	inside   chan struct{} // holds one item for each thread in a pod's network namespace
 }
 
 // New returns a client of the runtime at cfg.Endpoint. It does not dial yet.
@@ -106,6 +112,7 @@ func New(cfg Config) (*Client, error) {
 		conn:     conn,
 		runtime:  runtimev1.NewRuntimeServiceClient(conn),
 		images:   runtimev1.NewImageServiceClient(conn),
+		inside:   make(chan struct{}, maxInside),
 	}, nil
 }
 
@@ -120,6 +127,25 @@ type Version struct {
 	Name    string // such as containerd
 	Version string // such as 1.6.20
 	API     string // such as v1
+}
+
+// readyPause is how long a runtime that begins is left alone between two questions.
+const readyPause = 200 * time.Millisecond
+
+// Ready is Version once the runtime has begun: containerd answers for a moment that it
+// is not initialized yet. Nobody on the socket is an error at once.
+func (c *Client) Ready(ctx context.Context) (Version, error) {
+	for {
+		v, err := c.Version(ctx)
+		if _, answered := errors.AsType[*RuntimeError](err); !answered {
+			return v, err
+		}
+		select {
+		case <-ctx.Done():
+			return v, err
+		case <-time.After(readyPause):
+		}
+	}
 }
 
 // Version asks the runtime for its name and version.
@@ -138,6 +164,23 @@ type Health struct {
 	RuntimeReady, NetworkReady bool
 	// Reason is empty when both are ready.
 	Reason string
+	// Handlers are the runtime's, by RuntimeClass, with what each can do. Runtimes
+	// before containerd 2.0 tell of none.
+	Handlers []Handler
+	// StrictGroups says that the runtime knows that policy of supplemental groups.
+	StrictGroups bool
+}
+
+// Handler is one way of the runtime to run pods. The default one has no name.
+type Handler struct {
+	HandlerFeatures
+
+	Name string
+}
+
+// HandlerFeatures is what a runtime handler can do beyond the usual.
+type HandlerFeatures struct {
+	RecursiveReadOnly, UserNamespaces bool
 }
 
 // Health asks whether containers can run and whether the pod network is set up.
@@ -164,6 +207,14 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 		}
 	}
 	h.Reason = strings.Join(reasons, "; ")
+	for _, r := range r.GetRuntimeHandlers() {
+		f := r.GetFeatures()
+		h.Handlers = append(h.Handlers, Handler{
+			Name:            r.GetName(),
+			HandlerFeatures: HandlerFeatures{f.GetRecursiveReadOnlyMounts(), f.GetUserNamespaces()},
+		})
+	}
+	h.StrictGroups = r.GetFeatures().GetSupplementalGroupsPolicy()
 	return h, nil
 }
 

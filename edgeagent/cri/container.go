@@ -2,9 +2,13 @@ package cri
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -51,7 +55,14 @@ func (c *Client) StopContainer(ctx context.Context, id string, grace time.Durati
 func (c *Client) RemoveContainer(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, shortCall)
 	defer cancel()
-	_, err := c.runtime.RemoveContainer(ctx, &runtimev1.RemoveContainerRequest{ContainerId: id})
+	r := &runtimev1.RemoveContainerRequest{ContainerId: id}
+	_, err := c.runtime.RemoveContainer(ctx, r)
+	if status.Code(err) == codes.FailedPrecondition {
+		if taskErr := c.deleteTask(ctx, id); taskErr != nil {
+			return errors.Join(c.wrap("remove container", err), taskErr)
+		}
+		_, err = c.runtime.RemoveContainer(ctx, r)
+	}
 	return c.gone("remove container", err)
 }
 
@@ -72,7 +83,7 @@ func (c *Client) ListContainers(ctx context.Context, labels map[string]string) (
 			ID: p.GetId(), SandboxID: p.GetPodSandboxId(),
 			Name: p.GetMetadata().GetName(), Attempt: p.GetMetadata().GetAttempt(),
 			State: containerState(p.GetState()),
-			Image: p.GetImage().GetImage(), ImageRef: p.GetImageRef(),
+			Image: p.GetImage().GetImage(), ImageRef: p.GetImageRef(), ImageID: p.GetImageId(),
 			CreatedAt: time.Unix(0, p.GetCreatedAt()),
 			Labels:    p.GetLabels(), Annotations: p.GetAnnotations(),
 		})
@@ -96,11 +107,32 @@ func (c *Client) ContainerStatus(ctx context.Context, id string) (ContainerStatu
 		ExitCode: s.GetExitCode(), Reason: s.GetReason(), Message: s.GetMessage(),
 		Image: s.GetImage().GetImage(), ImageRef: s.GetImageRef(), LogPath: s.GetLogPath(),
 		Labels: s.GetLabels(), Annotations: s.GetAnnotations(),
+		StopSignal: signalName(s.GetStopSignal()),
+	}
+	if u := s.GetUser().GetLinux(); u != nil {
+		out.User = &User{UID: u.GetUid(), GID: u.GetGid(), SupplementalGroups: u.GetSupplementalGroups()}
 	}
 	for _, m := range s.GetMounts() {
 		out.Mounts = append(out.Mounts, Mount{ContainerPath: m.GetContainerPath(), HostPath: m.GetHostPath(), ReadOnly: m.GetReadonly()})
 	}
 	return out, nil
+}
+
+// MainPID is a container's first process as the machine numbers it.
+func (c *Client) MainPID(ctx context.Context, id string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, shortCall)
+	defer cancel()
+	r, err := c.runtime.ContainerStatus(ctx, &runtimev1.ContainerStatusRequest{ContainerId: id, Verbose: true})
+	if err != nil {
+		return 0, c.wrap("get container status", err)
+	}
+	var info struct {
+		PID int `json:"pid"`
+	}
+	if err := json.Unmarshal([]byte(r.GetInfo()["info"]), &info); err != nil || info.PID <= 0 {
+		return 0, fmt.Errorf("process of container %s: %w", id, ErrUnsupported)
+	}
+	return info.PID, nil
 }
 
 // UpdateResources changes the cgroup settings of a running container.
@@ -153,13 +185,14 @@ func containerConfig(cfg *ContainerConfig) *runtimev1.ContainerConfig {
 		Command:     cfg.Command,
 		Args:        cfg.Args,
 		WorkingDir:  cfg.WorkingDir,
-		Mounts:      mounts(cfg.Mounts),
+		Mounts:      mounts(cfg.Mounts, cfg.Security.Namespaces.Users),
 		Labels:      cfg.Labels,
 		Annotations: cfg.Annotations,
 		LogPath:     cfg.LogPath,
 		Stdin:       cfg.Stdin,
 		StdinOnce:   cfg.StdinOnce,
 		Tty:         cfg.TTY,
+		StopSignal:  signal(cfg.StopSignal),
 		Linux: &runtimev1.LinuxContainerConfig{
 			Resources:       linuxResources(&cfg.Resources),
 			SecurityContext: securityContext(&cfg.Security),

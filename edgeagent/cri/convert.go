@@ -1,14 +1,34 @@
 package cri
 
-import runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
 
 func namespaceOption(n Namespaces) *runtimev1.NamespaceOption {
-	return &runtimev1.NamespaceOption{
+	out := &runtimev1.NamespaceOption{
 		Network:  namespaceMode(n.Network),
 		Pid:      namespaceMode(n.PID),
 		Ipc:      namespaceMode(n.IPC),
 		TargetId: n.TargetID,
 	}
+	if n.Users != nil {
+		out.UsernsOptions = &runtimev1.UserNamespace{
+			Mode: runtimev1.NamespaceMode_POD, Uids: idMappings(n.Users), Gids: idMappings(n.Users),
+		}
+	}
+	return out
+}
+
+// idMappings is the one line that runtimes take; none for the machine's users.
+func idMappings(u *Users) []*runtimev1.IDMapping {
+	if u == nil {
+		return nil
+	}
+	return []*runtimev1.IDMapping{{HostId: u.First, Length: u.Count}}
 }
 
 func namespaceMode(m NamespaceMode) runtimev1.NamespaceMode {
@@ -22,6 +42,21 @@ func namespaceMode(m NamespaceMode) runtimev1.NamespaceMode {
 	default:
 		return runtimev1.NamespaceMode_POD
 	}
+}
+
+// The runtime's names of signals are those of the API, but for a prefix and the
+// signs of real-time ones: SIGRTMIN+1 is SIGNAL_SIGRTMINPLUS1.
+const signalPrefix = "SIGNAL_"
+
+func signal(name string) runtimev1.Signal {
+	return runtimev1.Signal(runtimev1.Signal_value[signalPrefix+strings.NewReplacer("+", "PLUS", "-", "MINUS").Replace(name)])
+}
+
+func signalName(s runtimev1.Signal) string {
+	if s == runtimev1.Signal_SIGNAL_RUNTIME_DEFAULT {
+		return ""
+	}
+	return strings.NewReplacer("PLUS", "+", "MINUS", "-").Replace(strings.TrimPrefix(s.String(), signalPrefix))
 }
 
 func protocol(p Protocol) runtimev1.Protocol {
@@ -59,7 +94,7 @@ func int64Value(v *int64) *runtimev1.Int64Value {
 }
 
 func linuxResources(r *Resources) *runtimev1.LinuxContainerResources {
-	return &runtimev1.LinuxContainerResources{
+	out := &runtimev1.LinuxContainerResources{
 		CpuPeriod:          r.CPUPeriod,
 		CpuQuota:           r.CPUQuota,
 		CpuShares:          r.CPUShares,
@@ -67,6 +102,10 @@ func linuxResources(r *Resources) *runtimev1.LinuxContainerResources {
 		OomScoreAdj:        r.OOMScoreAdj,
 		Unified:            r.Unified,
 	}
+	for _, size := range slices.Sorted(maps.Keys(r.HugePages)) {
+		out.HugepageLimits = append(out.HugepageLimits, &runtimev1.HugepageLimit{PageSize: size, Limit: r.HugePages[size]})
+	}
+	return out
 }
 
 func securityContext(s *Security) *runtimev1.LinuxContainerSecurityContext {
@@ -98,12 +137,17 @@ func securityContext(s *Security) *runtimev1.LinuxContainerSecurityContext {
 	return out
 }
 
-func mounts(in []Mount) []*runtimev1.Mount {
+func mounts(in []Mount, users *Users) []*runtimev1.Mount {
 	out := make([]*runtimev1.Mount, 0, len(in))
 	for _, m := range in {
 		pm := &runtimev1.Mount{
 			ContainerPath: m.ContainerPath, HostPath: m.HostPath,
 			Readonly: m.ReadOnly, RecursiveReadOnly: m.RecursiveReadOnly,
+			UidMappings: idMappings(users), GidMappings: idMappings(users),
+		}
+		if m.UserImage != "" {
+			pm.Image = &runtimev1.ImageSpec{Image: m.Image, UserSpecifiedImage: m.UserImage}
+			pm.ImageSubPath = m.ImageSubPath
 		}
 		switch m.Propagation {
 		case PropagationHostToContainer:

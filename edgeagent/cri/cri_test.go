@@ -12,12 +12,15 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/testing/protocmp"
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/cri-streaming/pkg/streaming"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
@@ -30,16 +33,33 @@ type server struct {
 	streams streaming.Server
 	mu      sync.Mutex
 	created *runtimev1.CreateContainerRequest
+	deleted string // id of the container whose task was deleted
+	config  string // what a verbose status tells, JSON
+	verbose int    // how often it was asked for
+	// driver says who makes control groups; nil is a runtime without that call.
+	driver *runtimev1.LinuxRuntimeConfiguration
 }
 
 func (s *server) Version(context.Context, *runtimev1.VersionRequest) (*runtimev1.VersionResponse, error) {
 	return &runtimev1.VersionResponse{RuntimeName: "test", RuntimeVersion: "1.2", RuntimeApiVersion: "v1"}, nil
 }
 
-func (s *server) Status(context.Context, *runtimev1.StatusRequest) (*runtimev1.StatusResponse, error) {
-	return &runtimev1.StatusResponse{Status: &runtimev1.RuntimeStatus{Conditions: []*runtimev1.RuntimeCondition{
+func (s *server) Status(_ context.Context, r *runtimev1.StatusRequest) (*runtimev1.StatusResponse, error) {
+	resp := &runtimev1.StatusResponse{Status: &runtimev1.RuntimeStatus{Conditions: []*runtimev1.RuntimeCondition{
 		{Type: "RuntimeReady", Status: true}, {Type: "NetworkReady", Reason: "NoCNI", Message: "no network config"},
-	}}}, nil
+	}}}
+	if r.GetVerbose() {
+		s.verbose++
+		resp.Info = map[string]string{"config": s.config}
+	}
+	return resp, nil
+}
+
+func (s *server) RuntimeConfig(ctx context.Context, r *runtimev1.RuntimeConfigRequest) (*runtimev1.RuntimeConfigResponse, error) {
+	if s.driver == nil {
+		return s.UnimplementedRuntimeServiceServer.RuntimeConfig(ctx, r)
+	}
+	return &runtimev1.RuntimeConfigResponse{Linux: s.driver}, nil
 }
 
 func (s *server) StopContainer(_ context.Context, r *runtimev1.StopContainerRequest) (*runtimev1.StopContainerResponse, error) {
@@ -134,14 +154,22 @@ func start(t *testing.T) (*Client, *server) {
 	handler.Start()
 	t.Cleanup(handler.Close)
 
+	return listen(t, s, grpc.UnknownServiceHandler(s.tasks)), s
+}
+
+// listen gives a client of a runtime on a socket of its own.
+func listen(t *testing.T, runtime runtimev1.RuntimeServiceServer, opts ...grpc.ServerOption) *Client {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "cri.sock")
-	l, err := net.Listen("unix", socket)
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := grpc.NewServer()
-	runtimev1.RegisterRuntimeServiceServer(g, s)
-	runtimev1.RegisterImageServiceServer(g, s)
+	g := grpc.NewServer(opts...)
+	runtimev1.RegisterRuntimeServiceServer(g, runtime)
+	if images, ok := runtime.(runtimev1.ImageServiceServer); ok {
+		runtimev1.RegisterImageServiceServer(g, images)
+	}
 	go func() { _ = g.Serve(l) }()
 	t.Cleanup(g.Stop)
 	c, err := New(Config{Endpoint: "unix://" + socket})
@@ -149,7 +177,7 @@ func start(t *testing.T) (*Client, *server) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	return c, s
+	return c
 }
 
 func TestNoRuntime(t *testing.T) {
@@ -166,6 +194,41 @@ func TestNoRuntime(t *testing.T) {
 	}
 	if _, err := New(Config{Endpoint: "tcp://1.2.3.4:5"}); err == nil {
 		t.Error("took a tcp endpoint")
+	}
+}
+
+// beginning is a runtime that answers before it is initialized.
+type beginning struct {
+	server
+
+	asked atomic.Int32
+}
+
+func (s *beginning) Version(ctx context.Context, r *runtimev1.VersionRequest) (*runtimev1.VersionResponse, error) {
+	if s.asked.Add(1) < 3 {
+		return nil, errors.New("server is not initialized yet")
+	}
+	return s.server.Version(ctx, r)
+}
+
+func TestReady(t *testing.T) {
+	s := &beginning{}
+	if v, err := listen(t, s).Ready(t.Context()); err != nil || v.Name != "test" || s.asked.Load() != 3 {
+		t.Errorf("%+v, %v after %d questions", v, err, s.asked.Load())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), readyPause/2)
+	defer cancel()
+	if _, err := listen(t, &beginning{}).Ready(ctx); err == nil || !strings.Contains(err.Error(), "not initialized") {
+		t.Errorf("error %v of one that does not begin", err)
+	}
+}
+
+func TestSocketOfRoot(t *testing.T) {
+	err := &UnavailableError{
+		Endpoint: "unix:///run/c.sock", Err: errors.New(`connection error: desc = "transport: Error while dialing: dial unix /run/c.sock: connect: permission denied"`),
+	}
+	if !strings.Contains(err.Error(), "run this as root") {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -213,6 +276,42 @@ func TestCalls(t *testing.T) {
 		sc.GetSeccomp().GetProfileType() != runtimev1.SecurityProfile_Localhost ||
 		s.created.GetSandboxConfig().GetLinux().GetSecurityContext().GetNamespaceOptions().GetNetwork() != runtimev1.NamespaceMode_NODE {
 		t.Errorf("created %v", s.created)
+	}
+}
+
+// A pod's own users are told for the sandbox, for the container, and for each mount:
+// the owners of files are users inside. For the machine's users nothing is told.
+func TestUsers(t *testing.T) {
+	c, s := start(t)
+	for _, users := range []*Users{nil, {First: 131072, Count: 65536}} {
+		ns := Namespaces{Users: users}
+		_, err := c.CreateContainer(t.Context(), "s1", &ContainerConfig{
+			Mounts: []Mount{{ContainerPath: "/m", HostPath: "/h"}, {ContainerPath: "/i", UserImage: "x:1"}}, Security: Security{Namespaces: ns},
+		}, &SandboxConfig{Namespaces: ns})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []*runtimev1.IDMapping
+		var options *runtimev1.UserNamespace
+		if users != nil {
+			want = []*runtimev1.IDMapping{{HostId: 131072, ContainerId: 0, Length: 65536}}
+			options = &runtimev1.UserNamespace{Mode: runtimev1.NamespaceMode_POD, Uids: want, Gids: want}
+		}
+		s.mu.Lock()
+		got := s.created
+		s.mu.Unlock()
+		for _, have := range []*runtimev1.NamespaceOption{
+			got.GetConfig().GetLinux().GetSecurityContext().GetNamespaceOptions(), got.GetSandboxConfig().GetLinux().GetSecurityContext().GetNamespaceOptions(),
+		} {
+			if d := cmp.Diff(options, have.GetUsernsOptions(), protocmp.Transform()); d != "" {
+				t.Error(d)
+			}
+		}
+		for _, m := range got.GetConfig().GetMounts() {
+			if d := cmp.Diff(want, m.GetUidMappings(), protocmp.Transform()) + cmp.Diff(want, m.GetGidMappings(), protocmp.Transform()); d != "" {
+				t.Error(m.GetContainerPath(), d)
+			}
+		}
 	}
 }
 
@@ -264,7 +363,7 @@ func TestExec(t *testing.T) {
 	}
 }
 
-func TestReadExit(t *testing.T) {
+func TestExitCode(t *testing.T) {
 	for in, want := range map[string]struct {
 		code int
 		err  string
@@ -276,14 +375,14 @@ func TestReadExit(t *testing.T) {
 		``:       {0, "without an exit status"},
 		`{"stat`: {0, "exit status"},
 	} {
-		code, err := readExit(strings.NewReader(in))
+		code, err := exitCode([]byte(in))
 		if code != want.code || (err == nil) != (want.err == "") || err != nil && !strings.Contains(err.Error(), want.err) {
 			t.Errorf("%s: %d %v", in, code, err)
 		}
 	}
 }
 
-func FuzzReadExit(f *testing.F) {
+func FuzzExitCode(f *testing.F) {
 	f.Add([]byte(`{"status":"Failure","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"7"}]}}`))
-	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = readExit(bytes.NewReader(b)) })
+	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = exitCode(b) })
 }

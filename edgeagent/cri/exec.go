@@ -105,15 +105,3 @@ func (c *Client) ExecSync(ctx context.Context, id string, cmd []string, timeout 
 	}
 	return ExecResult{ExitCode: r.GetExitCode(), Stdout: r.GetStdout(), Stderr: r.GetStderr()}, nil
 }
-
-// PortForward asks for the URL at which the runtime's streaming server forwards
-// ports of a sandbox.
-func (c *Client) PortForward(ctx context.Context, sandboxID string, ports []int32) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, shortCall)
-	defer cancel()
-	r, err := c.runtime.PortForward(ctx, &runtimev1.PortForwardRequest{PodSandboxId: sandboxID, Port: ports})
-	if err != nil {
-		return "", c.wrap("port forward", err)
-	}
-	return r.GetUrl(), nil
-}

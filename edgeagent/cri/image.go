@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	runtimev1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -54,9 +56,26 @@ func (c *Client) PullImage(ctx context.Context, ref string, auth *Auth, sandbox 
 	}
 	r, err := c.images.PullImage(ctx, req)
 	if err != nil {
-		return "", c.wrap("pull image", err)
+		return "", c.pullError(err)
 	}
 	return r.GetImageRef(), nil
+}
+
+// pullError keeps the text as kubelets show it: with the code, unless that says
+// nothing.
+func (c *Client) pullError(err error) error {
+	s, ok := status.FromError(err)
+	if !ok {
+		return c.wrap("pull image", err)
+	}
+	switch s.Code() {
+	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:
+		return c.wrap("pull image", err)
+	case codes.Unknown:
+		return fmt.Errorf("pull image: %w", &RuntimeError{Text: s.Message()})
+	default:
+		return fmt.Errorf("pull image: %w", &RuntimeError{Text: err.Error()})
+	}
 }
 
 // RemoveImage removes an image from the runtime's store.

@@ -6,15 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"strconv"
-	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/streaming/pkg/httpstream"
-	"k8s.io/streaming/pkg/httpstream/spdy"
+
+	"github.com/skerry-io/skerry/edgeagent/cri/spdy"
 )
 
 // protocolV4 is the remotecommand protocol whose error stream carries a
@@ -30,6 +27,10 @@ const nonZeroExit metav1.StatusReason = "NonZeroExitCode"
 // maxStatus bounds the error stream; a Status is a few hundred bytes.
 const maxStatus = 64 << 10
 
+// inputBuffer is held for as long as a command takes: 32 KiB would be half of all
+// that it costs.
+const inputBuffer = 8 << 10
+
 type streams struct {
 	tty            bool
 	stdin          io.Reader
@@ -38,162 +39,88 @@ type streams struct {
 }
 
 // remoteCommand connects to a CRI streaming URL and moves the bytes until the
-// command has ended and all its output is delivered.
+// command has ended and all its output is delivered. Nothing writes to the caller's
+// writers but this goroutine.
 func remoteCommand(ctx context.Context, rawURL string, s streams) (int, error) {
 	done := make(chan struct{})
 	defer close(done)
 	waiting := &backlog{done: done}
-	conn, err := dialStreaming(ctx, rawURL, waiting)
+	conn, err := spdy.Dial(ctx, waiting.dialer(), rawURL, protocolV4)
 	if err != nil {
 		return 0, err
 	}
-	// Nothing may write to the caller's writers after the return.
-	var copies sync.WaitGroup
-	defer copies.Wait()
 	defer func() { _ = conn.Close() }()
-	// Closing the connection is the only way to unblock reads of its streams.
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer stop()
 
-	errorStream, err := createStream(conn, corev1.StreamTypeError)
-	if err != nil {
-		return 0, err
+	status := &bounded{most: maxStatus}
+	until := []spdy.Kind{{Type: corev1.StreamTypeError, To: status, ReadOnly: true}}
+	if s.stdout != nil {
+		until = append(until, spdy.Kind{Type: corev1.StreamTypeStdout, To: s.stdout, ReadOnly: true})
 	}
-	// We never write on it: half-close at once.
-	if err := errorStream.Close(); err != nil {
-		return 0, fmt.Errorf("close error stream: %w", err)
+	if s.stderr != nil && !s.tty {
+		until = append(until, spdy.Kind{Type: corev1.StreamTypeStderr, To: s.stderr, ReadOnly: true})
 	}
-
-	var stdin, resize httpstream.Stream
+	kinds := until
 	if s.stdin != nil {
-		if stdin, err = createStream(conn, corev1.StreamTypeStdin); err != nil {
-			return 0, err
-		}
-	}
-	outputs, err := copyOutputs(conn, s, &copies)
-	if err != nil {
-		return 0, err
+		kinds = append(kinds, spdy.Kind{Type: corev1.StreamTypeStdin})
 	}
 	if s.tty {
 		// The server waits for this stream whenever there is a TTY.
-		if resize, err = createStream(conn, corev1.StreamTypeResize); err != nil {
-			return 0, err
-		}
+		kinds = append(kinds, spdy.Kind{Type: corev1.StreamTypeResize})
 	}
-	if stdin != nil {
-		go copyStdin(stdin, s.stdin, waiting, s.tty)
+	open, err := conn.Open(kinds...)
+	if err != nil {
+		return 0, err
 	}
-	if resize != nil {
-		go copyResize(resize, s.resize, done)
+	inputs := open[len(until):]
+	if s.stdin != nil {
+		go copyStdin(inputs[0], s.stdin, waiting, s.tty)
+	}
+	if s.tty {
+		go copyResize(inputs[len(inputs)-1], s.resize, done)
 	}
 
-	code, err := readExit(errorStream)
+	// The exit status may overtake output that is still on its way.
+	received := conn.Receive(open[:len(until)]...)
 	if ctx.Err() != nil {
 		return 0, ctx.Err()
+	}
+	code, err := exitCode(status.b)
+	if len(status.b) == 0 && received != nil {
+		return 0, received
 	}
 	if err != nil {
 		return 0, err
 	}
-	// The exit status may overtake output that is still on its way.
-	for range cap(outputs) {
-		if copyErr := <-outputs; copyErr != nil && err == nil {
-			err = copyErr
-		}
-	}
-	return code, err
+	return code, received
 }
 
-func dialStreaming(ctx context.Context, rawURL string, waiting *backlog) (httpstream.Connection, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return nil, fmt.Errorf("streaming url of the runtime: %w", err)
-	}
-	// No proxy from the environment: the server is on loopback.
-	rt, err := spdy.NewRoundTripperWithProxy(nil, func(*http.Request) (*url.URL, error) { return nil, nil })
-	if err != nil {
-		return nil, fmt.Errorf("make spdy transport: %w", err)
-	}
-	rt.Dialer = waiting.dialer()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), http.NoBody)
-	if err != nil {
-		return nil, fmt.Errorf("streaming url of the runtime: %w", err)
-	}
-	req.Header.Set(httpstream.HeaderProtocolVersion, protocolV4)
-	resp, err := rt.RoundTrip(req)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the runtime's streaming server: %w", err)
-	}
-	conn, err := rt.NewConnection(resp)
-	if err != nil {
-		_ = resp.Body.Close()
-		return nil, fmt.Errorf("upgrade to spdy: %w", err)
-	}
-	if got := resp.Header.Get(httpstream.HeaderProtocolVersion); got != protocolV4 {
-		_ = conn.Close()
-		return nil, fmt.Errorf("the runtime's streaming server chose protocol %q, want %s", got, protocolV4)
-	}
-	return conn, nil
+// bounded keeps the first bytes that are written to it.
+type bounded struct {
+	b    []byte
+	most int
 }
 
-func createStream(conn httpstream.Connection, kind string) (httpstream.Stream, error) {
-	h := http.Header{}
-	h.Set(corev1.StreamType, kind)
-	s, err := conn.CreateStream(h)
-	if err != nil {
-		return nil, fmt.Errorf("create %s stream: %w", kind, err)
-	}
-	return s, nil
-}
-
-// copyOutputs opens the output streams; the returned channel, of their number
-// in capacity, gets one result each.
-func copyOutputs(conn httpstream.Connection, s streams, copies *sync.WaitGroup) (chan error, error) {
-	type output struct {
-		kind string
-		to   io.Writer
-	}
-	var outs []output
-	if s.stdout != nil {
-		outs = append(outs, output{corev1.StreamTypeStdout, s.stdout})
-	}
-	if s.stderr != nil && !s.tty {
-		outs = append(outs, output{corev1.StreamTypeStderr, s.stderr})
-	}
-	results := make(chan error, len(outs))
-	for _, o := range outs {
-		stream, err := createStream(conn, o.kind)
-		if err != nil {
-			return nil, err
-		}
-		_ = stream.Close() // half-close: we only read it
-		copies.Go(func() {
-			_, err := io.Copy(o.to, stream)
-			if err != nil {
-				// Keep draining, or the command blocks on a full window.
-				_, _ = io.Copy(io.Discard, stream)
-				err = fmt.Errorf("copy %s: %w", o.kind, err)
-			}
-			results <- err
-		})
-	}
-	return results, nil
+// Write implements io.Writer; it takes everything.
+func (w *bounded) Write(p []byte) (int, error) {
+	w.b = append(w.b, p[:min(len(p), w.most-len(w.b))]...)
+	return len(p), nil
 }
 
 // copyStdin ends when the input does, when the command closes its end, or with
 // the connection. What is typed at a terminal goes at once: it may be Ctrl-C.
-func copyStdin(stream httpstream.Stream, from io.Reader, waiting *backlog, tty bool) {
+func copyStdin(stream *spdy.Stream, from io.Reader, waiting *backlog, tty bool) {
 	to := io.Writer(stream)
 	if !tty {
 		to = drained{stream, waiting}
 	}
 	// The server may send a reset on this stream when the command has ended;
 	// nothing to do then, the error stream tells the rest.
-	_, _ = io.Copy(to, from)
+	_, _ = io.CopyBuffer(to, from, make([]byte, inputBuffer))
 	waiting.drain()
-	_ = stream.Close() // half-close: the command sees end of input, its output goes on
+	_ = stream.CloseWrite() // the command sees the end of input, its output goes on
 }
 
-func copyResize(stream httpstream.Stream, sizes <-chan Size, done <-chan struct{}) {
+func copyResize(stream *spdy.Stream, sizes <-chan Size, done <-chan struct{}) {
 	enc := json.NewEncoder(stream)
 	for {
 		select {
@@ -207,12 +134,8 @@ func copyResize(stream httpstream.Stream, sizes <-chan Size, done <-chan struct{
 	}
 }
 
-// readExit reads the final Status of a command.
-func readExit(r io.Reader) (int, error) {
-	raw, err := io.ReadAll(io.LimitReader(r, maxStatus))
-	if err != nil {
-		return 0, fmt.Errorf("read exit status: %w", err)
-	}
+// exitCode reads the final Status of a command.
+func exitCode(raw []byte) (int, error) {
 	if len(raw) == 0 {
 		return 0, errors.New("the runtime closed the session without an exit status")
 	}

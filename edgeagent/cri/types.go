@@ -54,6 +54,7 @@ type Container struct {
 	Attempt             uint32
 	State               ContainerState
 	Image, ImageRef     string
+	ImageID             string // empty with runtimes that do not tell
 	CreatedAt           time.Time
 	Labels, Annotations map[string]string
 }
@@ -72,6 +73,17 @@ type ContainerStatus struct {
 	LogPath             string
 	Labels, Annotations map[string]string
 	Mounts              []Mount
+	// StopSignal is what ends it, such as SIGUSR1; empty where the runtime does not
+	// say, and then it knows no other than the image's.
+	StopSignal string
+	// User is whose its first process is; nil where the runtime does not say.
+	User *User
+}
+
+// User is the identity of a process.
+type User struct {
+	UID, GID           int64
+	SupplementalGroups []int64
 }
 
 // Image is one image in the runtime's store.
@@ -110,7 +122,13 @@ type Namespaces struct {
 	Network, PID, IPC NamespaceMode
 	// TargetID is the container whose PID namespace NamespaceTarget joins.
 	TargetID string
+	// Users are the pod's own; nil means the machine's. A container has its sandbox's.
+	Users *Users
 }
+
+// Users are users and groups of a pod's own: there are Count, from 0 inside and from
+// First on the machine. The owners of files that are mounted are those inside.
+type Users struct{ First, Count uint32 }
 
 // Protocol is the transport of a port mapping.
 type Protocol int
@@ -185,8 +203,12 @@ const (
 	PropagationBidirectional
 )
 
-// Mount binds a host path into a container.
+// Mount binds a host path, or the content of an image, into a container.
 type Mount struct {
+	// Image is the reference that the runtime resolved, UserImage the name in the pod;
+	// with them HostPath is empty. ImageSubPath is the part of the image to mount.
+	Image, UserImage, ImageSubPath string
+
 	ContainerPath, HostPath string
 	ReadOnly                bool
 	RecursiveReadOnly       bool
@@ -207,6 +229,8 @@ type Resources struct {
 	CPUPeriod, CPUQuota, CPUShares int64
 	MemoryLimit                    int64
 	OOMScoreAdj                    int64
+	// HugePages are limits in bytes by size of page, such as 2MB; here zero means none.
+	HugePages map[string]uint64
 	// Unified are cgroup v2 files set as they are.
 	Unified map[string]string
 }
@@ -246,6 +270,9 @@ type ContainerConfig struct {
 	// LogPath is relative to the sandbox's LogDirectory.
 	LogPath               string
 	Stdin, StdinOnce, TTY bool
-	Resources             Resources
-	Security              Security
+	// StopSignal ends it, such as SIGUSR1. Empty leaves it to the image. Runtimes before
+	// containerd 2.1 take no notice.
+	StopSignal string
+	Resources  Resources
+	Security   Security
 }

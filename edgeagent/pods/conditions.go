@@ -21,7 +21,8 @@ func (b *statusBuilder) conditions(s *corev1.PodStatus) {
 	for i := range b.pod.Status.Conditions {
 		c := b.pod.Status.Conditions[i]
 		switch c.Type {
-		case corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled:
+		case corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled,
+			corev1.PodResizePending, corev1.PodResizeInProgress:
 		default:
 			s.Conditions = append(s.Conditions, c)
 		}
@@ -32,6 +33,32 @@ func (b *statusBuilder) conditions(s *corev1.PodStatus) {
 	b.add(s, b.podReady(s, ready))
 	b.add(s, ready)
 	b.add(s, b.scheduled())
+	b.disrupted(s)
+	if terminal(s.Phase) {
+		return
+	}
+	b.notice(s, corev1.PodResizePending, b.mem.pending)
+	b.notice(s, corev1.PodResizeInProgress, b.mem.progress)
+}
+
+// notice tells of a resize that goes on.
+func (b *statusBuilder) notice(s *corev1.PodStatus, t corev1.PodConditionType, n *notice) {
+	if n == nil {
+		return
+	}
+	b.add(s, corev1.PodCondition{Type: t, Status: corev1.ConditionTrue, Reason: n.reason, Message: n.message})
+	s.Conditions[len(s.Conditions)-1].ObservedGeneration = n.generation
+}
+
+// disrupted tells controllers that the pod did not fail by itself.
+func (b *statusBuilder) disrupted(s *corev1.PodStatus) {
+	if b.outcome == nil || b.outcome.disruption == "" || findCondition(s.Conditions, corev1.DisruptionTarget) != nil {
+		return
+	}
+	b.add(s, corev1.PodCondition{
+		Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue,
+		Reason: corev1.PodReasonTerminationByKubelet, Message: b.outcome.disruption,
+	})
 }
 
 // add completes a condition with its transition time: that of the last change

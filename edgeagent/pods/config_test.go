@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/skerry-io/skerry/edgeagent/cri"
-	"github.com/skerry-io/skerry/edgeagent/pods/downward"
+	"github.com/skerry-io/skerry/edgeagent/pods/cgroups"
 )
 
 func testEnv(t *testing.T) *env {
@@ -23,10 +23,8 @@ func testEnv(t *testing.T) *env {
 	}
 	m, err := New(Config{
 		Objects: newObjects(), Reporter: newRecorder(), Events: newRecorder(), CRI: newFakeRuntime(), StateDir: dir, LogsDir: "/logs",
-		Cgroups: noCgroups{}, NodeName: "edge-1", ResolvConf: resolv, ClusterDNS: []string{"10.96.0.10"}, ClusterDomain: "cluster.local", CgroupRoot: "/k",
-		ServiceEnv: func(*corev1.Pod) []corev1.EnvVar {
-			return []corev1.EnvVar{{Name: "SVC", Value: "s"}, {Name: "OWN", Value: "not this"}}
-		},
+		Cgroups: noCgroups{}, NodeName: "edge-1", ResolvConf: resolv, ClusterDNS: []string{"10.96.0.10"}, ClusterDomain: "cluster.local", Groups: cgroups.Layout{Root: "/k"},
+		Services: testServices{},
 		Allocatable: func() corev1.ResourceList {
 			return corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1000Mi"), corev1.ResourceCPU: resource.MustParse("2")}
 		},
@@ -83,70 +81,31 @@ func TestSandboxConfig(t *testing.T) {
 		p.Labels = map[string]string{"app": "x"}
 		p.Spec.ShareProcessNamespace = new(true)
 		p.Spec.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 8080, Protocol: corev1.ProtocolUDP}, {ContainerPort: 81}}
-		p.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: new(int64(7)), Sysctls: []corev1.Sysctl{{Name: "net/ipv4/x", Value: "1"}}}
+		p.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: new(int64(7)), Sysctls: []corev1.Sysctl{
+			{Name: "net/ipv4/x", Value: "1"}, {Name: "net/ipv4/conf/eth0.100/y", Value: "2"}, {Name: "net.ipv4.conf.eth0/100.z", Value: "3"},
+		}}
 		p.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("250m")}
 	})
 	pod.UID = "u"
-	cfg, err := e.sandboxConfig(pod, 3)
+	cfg, err := e.sandboxConfig(t.Context(), pod, 3)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(cfg.Hostname) > maxHostname || strings.HasSuffix(cfg.Hostname, "-") {
 		t.Errorf("hostname %q", cfg.Hostname)
 	}
-	if cfg.CgroupParent != "/k/burstable/podu" || cfg.Namespaces.PID != cri.NamespacePod || cfg.Sysctls["net.ipv4.x"] != "1" || cfg.Attempt != 3 {
+	if cfg.CgroupParent != "/k/burstable/podu" || cfg.Namespaces.PID != cri.NamespacePod || cfg.Attempt != 3 {
 		t.Errorf("config %+v", cfg)
+	}
+	want := map[string]string{"net.ipv4.x": "1", "net.ipv4.conf.eth0/100.y": "2", "net.ipv4.conf.eth0/100.z": "3"} // as they were admitted
+	if d := cmp.Diff(want, cfg.Sysctls); d != "" {
+		t.Error(d)
 	}
 	if cfg.Labels[labelPodUID] != "u" || cfg.Labels["app"] != "x" {
 		t.Errorf("labels %v", cfg.Labels)
 	}
 	if d := cmp.Diff([]cri.PortMapping{{Protocol: cri.UDP, ContainerPort: 80, HostPort: 8080}}, cfg.Ports); d != "" {
 		t.Error(d)
-	}
-}
-
-func TestEnvironment(t *testing.T) {
-	e := testEnv(t)
-	objects, ok := e.Objects.(*memObjects)
-	if !ok {
-		t.Fatal("not ours")
-	}
-	objects.configMaps["ns/cm"] = &corev1.ConfigMap{Data: map[string]string{"data-1": "one", "bad=key": "x"}}
-	ref := corev1.LocalObjectReference{Name: "cm"}
-	gone := corev1.LocalObjectReference{Name: "gone"}
-	pod := newPod("p")
-	c := &pod.Spec.Containers[0]
-	c.EnvFrom = []corev1.EnvFromSource{
-		{Prefix: "p-", ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: ref}},
-		{SecretRef: &corev1.SecretEnvSource{LocalObjectReference: gone, Optional: new(true)}},
-	}
-	c.Env = []corev1.EnvVar{
-		{Name: "OWN", Value: "$(SVC) $(p-data-1) $(LATER) $$(SVC)"},
-		{Name: "LATER", Value: "$(OWN)"},
-		{Name: "OPTIONAL", ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: ref, Key: "no", Optional: new(true)}}},
-	}
-	got, err := e.environment(pod, c, downward.Facts{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	const own = "s one $(LATER) $(SVC)"
-	if d := cmp.Diff([]cri.EnvVar{
-		{Name: "LATER", Value: own}, {Name: "OWN", Value: own}, {Name: "SVC", Value: "s"}, {Name: "p-data-1", Value: "one"},
-	}, got); d != "" {
-		t.Error(d)
-	}
-	if d := cmp.Diff([]string{"echo", own, "$(NO)"}, expandAll([]string{"echo", "$(OWN)", "$(NO)"}, got)); d != "" {
-		t.Error(d)
-	}
-	for want, src := range map[string]*corev1.EnvVarSource{
-		`secret "gone" not found`:                     {SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: gone, Key: "k"}},
-		"couldn't find key no in ConfigMap ns/cm":     {ConfigMapKeyRef: &corev1.ConfigMapKeySelector{LocalObjectReference: ref, Key: "no"}},
-		"unsupported fieldPath: status.containerized": {FieldRef: &corev1.ObjectFieldSelector{FieldPath: "status.containerized"}},
-	} {
-		c.Env = []corev1.EnvVar{{Name: "X", ValueFrom: src}}
-		if _, err := e.environment(pod, c, downward.Facts{}); err == nil || err.Error() != want {
-			t.Errorf("error %v, want %s", err, want)
-		}
 	}
 }
 
@@ -188,35 +147,6 @@ func TestOOMScore(t *testing.T) {
 	} {
 		if got := e.oomScoreAdj(tt.pod, &tt.pod.Spec.Containers[0]); got != tt.want {
 			t.Errorf("%v: %d, want %d", tt.pod.Spec.Containers[0].Resources.Requests, got, tt.want)
-		}
-	}
-}
-
-func TestImageNames(t *testing.T) {
-	for in, want := range map[string]string{
-		"busybox": "busybox:latest", "busybox:1": "busybox:1", "host:5000/a/b": "host:5000/a/b:latest",
-		"a@sha256:0": "a@sha256:0", "": "", "a b": "", "host/": "", ":1": "",
-	} {
-		got, err := withTag(in)
-		if got != want || (err == nil) != (want != "") {
-			t.Errorf("withTag(%q) = %q, %v", in, got, err)
-		}
-	}
-	for _, tt := range []struct {
-		entry, image string
-		match        bool
-	}{
-		{"https://index.docker.io/v1/", "busybox:1", true},
-		{"docker.io", "library/busybox", true},
-		{"docker.io", "quay.io/a/b", false},
-		{"*.example.com", "eu.example.com/a", true},
-		{"*.example.com", "example.com/a", false},
-		{"r.io/team", "r.io/team/app:1", true},
-		{"r.io/team", "r.io/teams/app:1", false},
-		{"r.io:5000", "r.io/app", false},
-	} {
-		if got := registryMatch(tt.entry, tt.image) >= 0; got != tt.match {
-			t.Errorf("%s for %s: %v", tt.entry, tt.image, got)
 		}
 	}
 }

@@ -1,16 +1,17 @@
 package pods
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/skerry-io/skerry/edgeagent/cri"
 	"github.com/skerry-io/skerry/edgeagent/pods/downward"
-	"github.com/skerry-io/skerry/edgeagent/pods/volumes"
 )
 
 const (
@@ -20,13 +21,13 @@ const (
 
 // containerConfig describes a container of the pod and makes the files on the
 // host that it mounts.
-func (e *env) containerConfig(s *snapshot, c *corev1.Container, image *cri.Image, imageRef string, restarts int32) (*cri.ContainerConfig, error) {
+func (e *env) containerConfig(ctx context.Context, s *snapshot, c *corev1.Container, image *cri.Image, imageRef string, restarts int32) (*cri.ContainerConfig, error) {
 	facts := e.facts(s)
 	vars, err := e.environment(s.pod, c, facts)
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := e.mounts(s, c, vars, restarts)
+	mounts, err := e.mounts(ctx, s, c, vars, restarts)
 	if err != nil {
 		return nil, err
 	}
@@ -53,8 +54,9 @@ func (e *env) containerConfig(s *snapshot, c *corev1.Container, image *cri.Image
 		Env:        vars,
 		Mounts:     mounts,
 		Labels:     containerLabels(s.pod, c.Name), Annotations: annotations,
-		LogPath: logPath(c.Name, restarts),
-		Stdin:   c.Stdin, StdinOnce: c.StdinOnce, TTY: c.TTY,
+		LogPath:    logPath(c.Name, restarts),
+		StopSignal: stopSignal(c),
+		Stdin:      c.Stdin, StdinOnce: c.StdinOnce, TTY: c.TTY,
 		Resources: e.containerResources(s.pod, c),
 		Security:  security,
 	}, nil
@@ -69,13 +71,13 @@ func (e *env) facts(s *snapshot) downward.Facts {
 	return f
 }
 
-func (e *env) mounts(s *snapshot, c *corev1.Container, vars []cri.EnvVar, restarts int32) ([]cri.Mount, error) {
+func (e *env) mounts(ctx context.Context, s *snapshot, c *corev1.Container, vars []cri.EnvVar, restarts int32) ([]cri.Mount, error) {
 	hostsMounted := false
 	var out []cri.Mount
 	for i := range c.VolumeMounts {
 		m := &c.VolumeMounts[i]
 		hostsMounted = hostsMounted || m.MountPath == etcHostsPath
-		mount, err := e.volumeMount(s.pod, c, i, vars)
+		mount, err := e.volumeMount(ctx, s.pod, c, i, vars)
 		if err != nil {
 			return nil, err
 		}
@@ -97,51 +99,6 @@ func (e *env) mounts(s *snapshot, c *corev1.Container, vars []cri.EnvVar, restar
 		inside = defaultMessagePath
 	}
 	return append(out, cri.Mount{ContainerPath: inside, HostPath: path}), nil
-}
-
-func (e *env) volumeMount(pod *corev1.Pod, c *corev1.Container, i int, vars []cri.EnvVar) (cri.Mount, error) {
-	m := &c.VolumeMounts[i]
-	var v *corev1.Volume
-	for j := range pod.Spec.Volumes {
-		if pod.Spec.Volumes[j].Name == m.Name {
-			v = &pod.Spec.Volumes[j]
-		}
-	}
-	if v == nil {
-		return cri.Mount{}, fmt.Errorf("cannot find volume %q to mount into container %q", m.Name, c.Name)
-	}
-	host := e.volumes.Path(pod, v)
-	sub := m.SubPath
-	if m.SubPathExpr != "" {
-		sub = expandAll([]string{m.SubPathExpr}, vars)[0]
-		if strings.Contains(sub, "$(") {
-			return cri.Mount{}, fmt.Errorf("missing value for a variable in subPathExpr %q", m.SubPathExpr)
-		}
-	}
-	if sub != "" {
-		var err error
-		if host, err = e.volumes.SubPath(pod, v, c.Name, i, sub); err != nil {
-			return cri.Mount{}, err
-		}
-	}
-	inside := m.MountPath
-	if !filepath.IsAbs(inside) {
-		inside = "/" + inside
-	}
-	// What follows API objects is written by the agent only.
-	readOnly := m.ReadOnly || volumes.Follows(v)
-	out := cri.Mount{ContainerPath: inside, HostPath: host, ReadOnly: readOnly}
-	if m.MountPropagation != nil {
-		switch *m.MountPropagation {
-		case corev1.MountPropagationHostToContainer:
-			out.Propagation = cri.PropagationHostToContainer
-		case corev1.MountPropagationBidirectional:
-			out.Propagation = cri.PropagationBidirectional
-		default:
-			out.Propagation = cri.PropagationPrivate
-		}
-	}
-	return out, nil
 }
 
 // writeHosts writes the pod's /etc/hosts. All its containers share the file.
@@ -191,11 +148,10 @@ func (e *env) writeHosts(s *snapshot) (string, error) {
 // terminationFile makes the file for a container's last words, which any user
 // in the container may write.
 func (e *env) terminationFile(pod *corev1.Pod, c *corev1.Container, restarts int32) (string, error) {
-	dir := filepath.Join(e.volumes.PodDir(pod.UID), "containers", c.Name)
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	path := e.terminationPath(pod.UID, c.Name, restarts)
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return "", fmt.Errorf("make termination message file: %w", err)
 	}
-	path := filepath.Join(dir, fmt.Sprintf("%08x", restarts))
 	if err := os.WriteFile(path, nil, 0o666); err != nil {
 		return "", fmt.Errorf("make termination message file: %w", err)
 	}
@@ -203,4 +159,9 @@ func (e *env) terminationFile(pod *corev1.Pod, c *corev1.Container, restarts int
 		return "", fmt.Errorf("make termination message file: %w", err)
 	}
 	return path, nil
+}
+
+// terminationPath is where the last words of one instance are.
+func (e *env) terminationPath(uid types.UID, container string, restarts int32) string {
+	return filepath.Join(e.volumes.PodDir(uid), "containers", container, fmt.Sprintf("%08x", restarts))
 }

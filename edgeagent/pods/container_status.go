@@ -53,8 +53,8 @@ func (b *statusBuilder) container(c *corev1.Container, isInit bool) corev1.Conta
 	if !b.ending && !wellInit {
 		b.whyNotRunning(&s, c, have)
 	}
-	if b.ended && s.State.Terminated == nil {
-		s.State = lostState()
+	if have != nil {
+		s.Resources, s.AllocatedResources = b.mem.resources(b.pod, c, have), c.Resources.Requests
 	}
 	s.Started = &started
 	switch {
@@ -79,9 +79,6 @@ func (b *statusBuilder) ephemeral(c *corev1.Container) corev1.ContainerStatus {
 			s.State.Waiting = &corev1.ContainerStateWaiting{Reason: r.reason, Message: r.message}
 		}
 	}
-	if b.ended && s.State.Terminated == nil {
-		s.State = lostState()
-	}
 	return s
 }
 
@@ -93,6 +90,12 @@ func (b *statusBuilder) fromInstance(s *corev1.ContainerStatus, have *container,
 		s.Image = have.image
 	}
 	s.State = b.state(have)
+	if have.stopSignal != "" {
+		s.StopSignal = new(corev1.Signal(have.stopSignal))
+	}
+	if u := have.user; u != nil {
+		s.User = &corev1.ContainerUser{Linux: &corev1.LinuxContainerUser{UID: u.UID, GID: u.GID, SupplementalGroups: u.SupplementalGroups}}
+	}
 	if p := b.obs.previous(have.name); p != nil && p.state == cri.StateExited {
 		s.LastTerminationState = b.state(p)
 	} else if prev != nil && prev.ContainerID == s.ContainerID {
@@ -107,6 +110,7 @@ func (b *statusBuilder) fromMemory(s *corev1.ContainerStatus, prev *corev1.Conta
 	}
 	s.RestartCount, s.ImageID, s.ContainerID = prev.RestartCount, prev.ImageID, prev.ContainerID
 	s.LastTerminationState = prev.LastTerminationState
+	s.Resources, s.AllocatedResources = prev.Resources, prev.AllocatedResources
 	switch {
 	case prev.State.Terminated != nil && (b.ending || b.mem.status == nil || b.obs.sandbox() != nil):
 		s.State = prev.State
@@ -117,6 +121,54 @@ func (b *statusBuilder) fromMemory(s *corev1.ContainerStatus, prev *corev1.Conta
 			return
 		}
 		s.LastTerminationState = lostState()
+	}
+}
+
+// conclude gives the containers of an ended pod that have no end one: whatever became
+// of them, it was no success. Those that were never to start go on waiting.
+func (b *statusBuilder) conclude(s *corev1.PodStatus) {
+	if b.wasInitialized(s) {
+		lose(s.ContainerStatuses)
+	}
+	tried := min(1, len(s.InitContainerStatuses)) // that of the first is taken for granted
+	for i, c := range s.InitContainerStatuses {
+		if c.State.Waiting == nil || c.LastTerminationState.Terminated != nil {
+			tried = i + 1
+		}
+	}
+	lose(s.InitContainerStatuses[:tried])
+	lose(s.EphemeralContainerStatuses)
+}
+
+// wasInitialized says whether app containers may have been started, as far as the
+// status tells.
+func (b *statusBuilder) wasInitialized(s *corev1.PodStatus) bool {
+	for _, c := range s.ContainerStatuses {
+		if c.State.Waiting == nil || c.LastTerminationState.Terminated != nil {
+			return true
+		}
+	}
+	n := len(s.InitContainerStatuses)
+	if n == 0 {
+		return true
+	}
+	last := &s.InitContainerStatuses[n-1]
+	if sidecar(&b.pod.Spec.InitContainers[n-1]) {
+		return last.State.Running != nil && last.Started != nil && *last.Started
+	}
+	for _, state := range []corev1.ContainerState{last.State, last.LastTerminationState} {
+		if state.Terminated != nil && state.Terminated.ExitCode == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func lose(list []corev1.ContainerStatus) {
+	for i := range list {
+		if list[i].State.Terminated == nil {
+			list[i].State = lostState()
+		}
 	}
 }
 
@@ -143,7 +195,7 @@ func (b *statusBuilder) state(c *container) corev1.ContainerState {
 // whyNotRunning replaces the state of a container that should run by the
 // reason why it does not yet.
 func (b *statusBuilder) whyNotRunning(s *corev1.ContainerStatus, c *corev1.Container, have *container) {
-	if s.State.Running != nil || !shouldRestart(b.pod, c, have) {
+	if s.State.Running != nil || !b.mem.shouldRestart(b.pod, c, have) {
 		return
 	}
 	reason, message := b.startTrouble(c, have)
@@ -161,11 +213,11 @@ func (b *statusBuilder) startTrouble(c *corev1.Container, have *container) (reas
 	if rec == nil {
 		return "", ""
 	}
-	if have != nil && have.state == cri.StateExited && b.now.Before(rec.backoffUntil(have.finished)) {
+	if have != nil && have.state == cri.StateExited && b.now.Before(rec.backoffUntil(have.end())) {
 		return reasonCrashLoop, fmt.Sprintf("back-off %s restarting failed container=%s pod=%s", rec.backoff, c.Name, podName(b.pod))
 	}
-	if rec.reason == reasonErrImagePull && b.now.Sub(rec.pullFailed) >= errImagePullShownFirst {
-		return reasonImageBackOff, fmt.Sprintf("Back-off pulling image %q: %s: %s", c.Image, reasonErrImagePull, rec.message)
+	if backsOff(rec.reason) && b.now.Sub(rec.pullFailed) >= errImagePullShownFirst {
+		return reasonImageBackOff, fmt.Sprintf("Back-off pulling image %q: %s: %s", c.Image, rec.reason, rec.message)
 	}
 	return rec.reason, rec.message
 }

@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"cmp"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +20,7 @@ const (
 	actKill
 	actCollect // remove a dead container or sandbox that nobody needs
 	actProbe
+	actResize  // of containers that run, and of the pod's control group
 	actRelease // of a pod that has finished: sandbox, mounts, cgroup
 	actCleanUp // of a pod that is deleted: everything
 )
@@ -29,6 +31,7 @@ const (
 	opVolumes = "volumes"
 	opSandbox = "sandbox"
 	opStart   = "start"
+	opResize  = "resize"
 	opEnd     = "end"
 )
 
@@ -36,6 +39,7 @@ const (
 type action struct {
 	kind      actionKind
 	container string // name, for start, kill and probe
+	image     string // of the container to start
 	id        string // of the container or sandbox, for kill, collect and probe
 	attempt   uint32 // of the sandbox to run
 	restarts  int32  // of the container to start
@@ -44,6 +48,7 @@ type action struct {
 	probe     probeKind
 	message   string // why it is killed
 	sandbox   bool   // collect a sandbox, not a container
+	replace   bool   // kill only to make another of it
 }
 
 // key says which other action this one excludes.
@@ -61,6 +66,8 @@ func (a action) key() string {
 		return "collect/" + a.id
 	case actProbe:
 		return "probe/" + a.id + "/" + a.probe.String()
+	case actResize:
+		return opResize
 	default:
 		return opEnd
 	}
@@ -112,6 +119,7 @@ func decide(in input) decision {
 		d.ending = true
 		d.terminate()
 		d.release()
+		d.collect()
 	default:
 		d.deadline()
 		if d.decision.outcome != nil {
@@ -202,7 +210,8 @@ func (d *decider) deadline() {
 	if limit == nil {
 		return
 	}
-	end := startTime(d.input).Add(time.Duration(*limit) * time.Second)
+	began := cmp.Or(d.mem.began, startTime(d.input))
+	end := began.Add(time.Duration(*limit) * time.Second)
 	if d.now.Before(end) {
 		d.again(end)
 		return
@@ -232,6 +241,10 @@ func startTime(in input) time.Time {
 
 // sync brings a living pod one step nearer to its spec.
 func (d *decider) sync() {
+	if d.mem.unadmitted {
+		d.again(d.mem.admitAt)
+		return
+	}
 	if !d.mem.volumes.done {
 		if d.mem.volumes.ready(d.now) {
 			d.do(action{kind: actSetUpVolumes})
@@ -254,6 +267,7 @@ func (d *decider) sync() {
 		d.newSandbox(attempt)
 		return
 	}
+	d.resize()
 	d.startEphemeral()
 	if d.initialize() {
 		d.runApps()
@@ -302,20 +316,21 @@ func (d *decider) newSandbox(attempt uint32) {
 
 // worthRestarting says whether a pod that lost its sandbox has anything to run.
 func (d *decider) worthRestarting() bool {
-	if d.pod.Spec.RestartPolicy == corev1.RestartPolicyNever {
-		return false
-	}
-	created := false
+	created, may := false, false
 	for i := range d.pod.Spec.Containers {
 		c := &d.pod.Spec.Containers[i]
 		have := d.obs.newest(c.Name)
 		created = created || have != nil
+		if !mayRestart(d.pod, c) {
+			continue
+		}
+		may = true
 		if have == nil || have.state != cri.StateExited || restartAfter(d.pod, c, have.exitCode) {
 			return true
 		}
 	}
 	// All have ended well; if none was ever made, initialization is not over.
-	return !created
+	return may && !created
 }
 
 // killRunning kills all that runs, in no order.
@@ -330,6 +345,14 @@ func (d *decider) killRunning(why string) {
 
 // grace is how long the pod's containers may take to stop.
 func (d *decider) grace() time.Duration {
+	own := d.ownGrace()
+	if o := d.mem.outcome; o != nil && o.grace != nil {
+		return min(*o.grace, own)
+	}
+	return own
+}
+
+func (d *decider) ownGrace() time.Duration {
 	switch {
 	case d.pod == nil:
 		return defaultGrace

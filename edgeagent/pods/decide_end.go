@@ -9,7 +9,7 @@ import (
 )
 
 // minGrace is what a container has left to stop even when hooks or other
-// containers have used up the pod's grace period.
+// containers have used up the pod's grace period, or there was none.
 const minGrace = 2 * time.Second
 
 // terminate stops all containers: apps, plain init and ephemeral containers at

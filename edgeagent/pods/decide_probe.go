@@ -101,7 +101,7 @@ func (d *decider) probe(c *corev1.Container, have *container, spec *corev1.Probe
 	if spec == nil {
 		return
 	}
-	due := have.started.Add(seconds(int64(spec.InitialDelaySeconds)))
+	due := have.begin().Add(seconds(int64(spec.InitialDelaySeconds)))
 	if r := d.mem.probes[probeKey{have.id, kind}]; r != nil && !r.last.IsZero() {
 		if r.failed && kind != probeReadiness {
 			return // its container is to be killed

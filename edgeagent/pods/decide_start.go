@@ -133,7 +133,7 @@ func (d *decider) runApps() {
 			}
 			continue
 		}
-		if !shouldRestart(d.pod, c, have) {
+		if !d.mem.shouldRestart(d.pod, c, have) {
 			continue
 		}
 		keep = true
@@ -159,10 +159,17 @@ func (d *decider) runApps() {
 // killUnwanted kills a running container whose definition has changed or whose
 // probe has failed, and says whether it did.
 func (d *decider) killUnwanted(c *corev1.Container, have *container) bool {
+	_, resize := d.mem.differs(d.pod, c, have)
 	switch {
+	case resize:
+		d.do(action{
+			kind: actKill, container: c.Name, id: have.id, grace: d.grace(), replace: true,
+			message: fmt.Sprintf("Container %s resize requires restart", c.Name),
+		})
+		return true
 	case have.hashed && have.hash != containerHash(c):
 		d.do(action{
-			kind: actKill, container: c.Name, id: have.id, grace: d.grace(),
+			kind: actKill, container: c.Name, id: have.id, grace: d.grace(), replace: true,
 			message: fmt.Sprintf("Container %s definition changed, will be restarted", c.Name),
 		})
 		return true
@@ -191,7 +198,10 @@ func (d *decider) killProbed(c *corev1.Container, have *container, p *corev1.Pro
 
 // restartsAfterKill says whether a container that is killed now comes back.
 func (d *decider) restartsAfterKill(c *corev1.Container, have *container) bool {
-	if have.hashed && have.hash != containerHash(c) {
+	if have.hashed && have.hash != containerHash(c) || d.mem.replaced[have.id] {
+		return true
+	}
+	if _, resize := d.mem.differs(d.pod, c, have); resize {
 		return true
 	}
 	return restartAfter(d.pod, c, killedExit)
@@ -203,12 +213,25 @@ const killedExit = 137
 // start starts a container if its back-off is over. Containers start one after
 // another, in the order of the spec: a postStart hook delays those after it.
 func (d *decider) start(name string, have *container) {
+	a := action{kind: actStart, container: name}
+	if c := findContainer(d.pod, name); c != nil {
+		a.image = c.Image
+	}
 	rec := d.mem.starts[name]
-	if rec != nil && d.now.Before(rec.retryAt) {
+	sandbox := ""
+	if s := d.obs.sandbox(); s != nil {
+		sandbox = s.ID
+	}
+	if rec.waits(a.image, sandbox, d.now) {
 		d.again(rec.retryAt)
+		if shown := rec.pullFailed.Add(errImagePullShownFirst); backsOff(rec.reason) && d.now.Before(shown) {
+			d.again(shown) // when the status becomes another
+		}
 		return
 	}
-	a := action{kind: actStart, container: name}
+	if d.sizing() {
+		return // the end of that wakes us
+	}
 	if have != nil {
 		a.restarts = have.restarts + 1
 		if have.state == cri.StateCreated {
@@ -216,13 +239,14 @@ func (d *decider) start(name string, have *container) {
 			// life to count.
 			a.id, a.restarts = have.id, have.restarts
 		}
-		if have.state == cri.StateExited {
-			until := rec.backoffUntil(have.finished)
+		// The pause after the instance's end was kept before the start that failed.
+		if have.state == cri.StateExited && !d.mem.replaced[have.id] && !rec.failedElsewhere(sandbox) {
+			until := rec.backoffUntil(have.end())
 			if d.now.Before(until) {
 				d.again(until)
 				return
 			}
-			a.finished = have.finished
+			a.finished = have.end()
 		}
 	}
 	if d.mem.ops["kill/"+a.id] != nil && a.id != "" {
@@ -250,18 +274,24 @@ func (d *decider) ephemeral(name string) bool {
 	return false
 }
 
-// collect removes dead instances: per container the newest and the one before
-// it are kept, for logs and lastState. A sandbox is removed with its last one.
+// collect removes dead instances: per container the newest dead one is kept, for
+// logs and lastState, as by the kubelet. One that could not be started does not take its
+// place at once: it may turn out not to count. A sandbox is removed with its last one.
 func (d *decider) collect() {
-	kept := map[string]int{}
+	newest := map[string]bool{} // the container's newest instance was met
+	kept := map[string]bool{}   // and its newest dead one
 	used := map[string]bool{}
 	for i := range d.obs.containers {
 		c := &d.obs.containers[i]
-		kept[c.name]++
-		if kept[c.name] > keepInstances && !c.alive() {
+		first := !newest[c.name]
+		newest[c.name] = true
+		// One that was only made is about to be started, or made again.
+		dead := c.state == cri.StateExited || c.state == cri.StateCreated && !first
+		if dead && kept[c.name] {
 			d.collectOne(action{kind: actCollect, id: c.id, container: c.name})
 			continue
 		}
+		kept[c.name] = kept[c.name] || dead && (!first || !neverRan(c.state, c.started))
 		used[c.sandboxID] = true
 	}
 	for i := range d.obs.sandboxes {
@@ -271,9 +301,6 @@ func (d *decider) collect() {
 		}
 	}
 }
-
-// keepInstances is the running or last instance and the one before it.
-const keepInstances = 2
 
 func (d *decider) collectOne(a action) {
 	if !d.mem.collected[a.id] {

@@ -102,6 +102,8 @@ func text(as []action) string {
 			out = append(out, "collect "+a.id)
 		case actProbe:
 			out = append(out, fmt.Sprintf("probe %s %s", a.probe, a.id))
+		case actResize:
+			out = append(out, "resize")
 		case actRelease:
 			out = append(out, "release")
 		case actCleanUp:
@@ -213,7 +215,7 @@ func TestDecideStart(t *testing.T) {
 			mem: mounted(record("c", startRecord{backoff: backoffMax, bumped: ago(11 * time.Minute)})),
 		},
 		{
-			name: "pull failed just now", pod: newPod("p"), obs: see(), next: 8 * time.Second, status: "Pending c=ErrImagePull",
+			name: "pull failed just now", pod: newPod("p"), obs: see(), next: 3 * time.Second, status: "Pending c=ErrImagePull",
 			mem: mounted(record("c", startRecord{reason: reasonErrImagePull, pullFailed: ago(2 * time.Second), retryAt: t0.Add(8 * time.Second)})),
 		},
 		{
@@ -229,8 +231,22 @@ func TestDecideStart(t *testing.T) {
 			obs: see(runs("c", time.Minute)), mem: mounted(), want: "kill c-id 30s", status: "Running c=Running+",
 		},
 		{
-			name: "only two instances are kept", pod: newPod("p"), mem: mounted(), want: "collect c-old",
+			name: "of the dead the newest is kept", pod: newPod("p"), mem: mounted(), want: "collect c-old",
 			obs: see(instance(runs("c", time.Minute), "c-id", 2), instance(exited("c", 1, 2*time.Minute), "c-prev", 1), instance(exited("c", 1, time.Hour), "c-old", 0)),
+		},
+		{
+			name: "of the dead the newest is kept, when none runs", pod: newPod("p"), want: "collect c-prev", next: 5 * time.Second, status: "Running c=CrashLoopBackOff#2",
+			obs: see(instance(exited("c", 1, 5*time.Second), "c-id", 2), instance(exited("c", 1, time.Hour), "c-prev", 1)),
+			mem: mounted(record("c", startRecord{backoff: 10 * time.Second, bumped: ago(time.Minute)})),
+		},
+		{
+			name: "one that was made is not dead", pod: newPod("p"), mem: mounted(inFlight(action{kind: actStart, container: "c"})),
+			obs: see(instance(made("c"), "c-id", 2), instance(exited("c", 1, 5*time.Second), "c-prev", 1)),
+		},
+		{
+			name: "a pod that has finished", pod: newPod("p", policy(corev1.RestartPolicyOnFailure)), want: "release, collect c-prev",
+			obs: see(instance(exited("c", 0, 5*time.Second), "c-id", 1), instance(exited("c", 1, time.Hour), "c-prev", 0)),
+			mem: mounted(func(m *memory) { m.status = &corev1.PodStatus{Phase: corev1.PodSucceeded} }),
 		},
 		{
 			name: "an ephemeral container", want: "start dbg#0", obs: see(runs("c", time.Minute)), mem: mounted(),
@@ -284,6 +300,7 @@ func TestDecideFinish(t *testing.T) {
 
 func TestDecideInit(t *testing.T) {
 	never := policy(corev1.RestartPolicyNever)
+	failed := mounted(func(m *memory) { m.status = &corev1.PodStatus{Phase: corev1.PodFailed} })
 	for _, tt := range []decideCase{
 		{name: "the first", pod: newPod("p", inits("a", "b")), obs: see(), mem: mounted(), want: "start a#0", status: "Pending a=PodInitializing b=PodInitializing c=PodInitializing"},
 		{name: "runs", pod: newPod("p", inits("a", "b")), obs: see(runs("a", time.Second)), mem: mounted(), status: "Pending a=Running b=PodInitializing c=PodInitializing"},
@@ -294,6 +311,10 @@ func TestDecideInit(t *testing.T) {
 		},
 		{name: "failed, again", pod: newPod("p", inits("a")), obs: see(exited("a", 1, time.Second)), mem: mounted(), want: "start a#1", status: "Pending a=Error(1) c=PodInitializing"},
 		{name: "failed for good", pod: newPod("p", inits("a"), never), obs: see(exited("a", 1, time.Second)), mem: mounted(), status: "Failed a=Error(1) c=PodInitializing"},
+		{
+			name: "failed for good, looked at again", pod: newPod("p", inits("a", "b", "d"), never), mem: failed, want: "release",
+			obs: see(exited("a", 0, time.Minute), exited("b", 1, time.Second)), status: "Failed a=Completed(0)+ b=Error(1) d=PodInitializing c=PodInitializing",
+		},
 		{name: "a sidecar starts and the next follows", pod: newPod("p", inits("~s", "b")), obs: see(runs("s", time.Second)), mem: mounted(), want: "start b#0"},
 		{
 			name: "a sidecar with a startup probe holds up", mem: mounted(), obs: see(runs("s", time.Second)), want: "probe Startup s-id",
@@ -383,6 +404,14 @@ func TestDecideDelete(t *testing.T) {
 		},
 		{name: "clean up", pod: newPod("p", beingDeleted(30)), obs: see(exited("c", 0, time.Second)), mem: mounted(), want: "clean up", status: "Succeeded c=Completed(0)"},
 		{name: "never started", pod: newPod("p", beingDeleted(30)), obs: &observed{}, mem: mounted(), want: "clean up", status: "Failed c=ContainerStatusUnknown(137)"},
+		{
+			name: "never initialized", pod: newPod("p", beingDeleted(30), inits("a", "b")), obs: &observed{}, mem: mounted(), want: "clean up",
+			status: "Failed a=ContainerStatusUnknown(137) b=PodInitializing c=PodInitializing",
+		},
+		{
+			name: "initialized", pod: newPod("p", beingDeleted(30), inits("a")), obs: see(exited("a", 0, time.Minute)), mem: mounted(), want: "clean up",
+			status: "Failed a=Completed(0)+ c=ContainerStatusUnknown(137)",
+		},
 		{name: "gone", pod: newPod("p", beingDeleted(30)), obs: &observed{}, mem: done, isGone: true},
 		{name: "vanished from the store", pod: newPod("p"), gone: true, obs: see(runs("c", time.Minute)), mem: mounted(), want: "kill c-id 30s"},
 		{

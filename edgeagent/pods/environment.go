@@ -16,9 +16,9 @@ import (
 // environment resolves the variables of a container, in the kubelet's order:
 // services first, then envFrom, then env, later ones replacing earlier ones.
 func (e *env) environment(pod *corev1.Pod, c *corev1.Container, facts downward.Facts) ([]cri.EnvVar, error) {
-	services := map[string]string{}
-	for _, v := range e.ServiceEnv(pod) {
-		services[v.Name] = v.Value
+	services, err := e.serviceVars(pod)
+	if err != nil {
+		return nil, err
 	}
 	vars := map[string]string{}
 	for i := range c.EnvFrom {
@@ -41,7 +41,6 @@ func (e *env) environment(pod *corev1.Pod, c *corev1.Container, facts downward.F
 		value := v.Value
 		if v.ValueFrom != nil {
 			var present bool
-			var err error
 			value, present, err = e.valueFrom(pod, c, v.ValueFrom, facts)
 			if err != nil {
 				return nil, err
@@ -140,6 +139,8 @@ func (e *env) valueFrom(pod *corev1.Pod, c *corev1.Container, src *corev1.EnvVar
 			return string(v), true, nil
 		}
 		return "", false, noKey("Secret", pod.Namespace, ref.Name, ref.Key, ref.Optional)
+	case src.FileKeyRef != nil:
+		return e.fromFile(pod, src.FileKeyRef)
 	default:
 		return "", false, errors.New("a source of an environment variable of unknown kind is not supported on this node")
 	}
@@ -152,18 +153,23 @@ func noKey(kind, namespace, name, key string, optional *bool) error {
 	return fmt.Errorf("couldn't find key %s in %s %s/%s", key, kind, namespace, name)
 }
 
-// expandAll expands $(VAR) in a command or its arguments.
-func expandAll(in []string, vars []cri.EnvVar) []string {
-	if len(in) == 0 {
-		return nil
-	}
-	lookup := func(name string) (string, bool) {
+// variables looks a variable up in vars, which are sorted by name.
+func variables(vars []cri.EnvVar) func(name string) (string, bool) {
+	return func(name string) (string, bool) {
 		i, ok := slices.BinarySearchFunc(vars, name, func(v cri.EnvVar, n string) int { return strings.Compare(v.Name, n) })
 		if !ok {
 			return "", false
 		}
 		return vars[i].Value, true
 	}
+}
+
+// expandAll expands $(VAR) in a command or its arguments.
+func expandAll(in []string, vars []cri.EnvVar) []string {
+	if len(in) == 0 {
+		return nil
+	}
+	lookup := variables(vars)
 	out := make([]string, len(in))
 	for i, s := range in {
 		out[i] = downward.Expand(s, lookup)

@@ -1,9 +1,12 @@
 package pods
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -25,20 +28,35 @@ type fakeRuntime struct {
 	start      time.Time
 	lists      int
 
-	exitAfter map[string]time.Duration // container name -> life; absent runs until stopped
-	exitCode  map[string]int32
-	deaf      map[string]bool // ignores the stop signal
-	fail      map[string]error
-	pullTime  time.Duration
+	exitAfter  map[string]time.Duration // container name -> life; absent runs until stopped
+	exitCode   map[string]int32
+	deaf       map[string]bool // ignores the stop signal
+	fail       map[string]error
+	pullTime   time.Duration
+	slow       map[string]time.Duration // how long the sandbox of a pod takes
+	pid        int                      // of containers' first processes
+	stopSignal string                   // of containers, where the runtime tells it
+	skew       time.Duration            // how far the times that it tells are from the agent's
+	logs       bool                     // containers have log files
+	name       string
+	mounts     []cri.Mount           // of the container made last
+	users      map[string]*cri.Users // of the sandbox, or of the container made last, of a pod
 }
 
 func newFakeRuntime() *fakeRuntime {
 	return &fakeRuntime{
 		sandboxOf: map[string]string{}, images: map[string]bool{"docker.io/library/busybox:test": true},
 		exitAfter: map[string]time.Duration{}, exitCode: map[string]int32{}, deaf: map[string]bool{}, fail: map[string]error{},
-		start: time.Now(),
+		users: map[string]*cri.Users{},
+		pid:   noProcess, start: time.Now(),
 	}
 }
+
+// noProcess is more than the kernel's highest number of a process.
+const noProcess = 1<<22 + 1
+
+// now is a time as a runtime tells it: of the machine's clock, which may be set.
+func (f *fakeRuntime) now() time.Time { return time.Now().Round(0).Add(f.skew) }
 
 func (f *fakeRuntime) note(format string, args ...any) {
 	f.calls = append(f.calls, fmt.Sprintf("%v ", time.Since(f.start))+fmt.Sprintf(format, args...))
@@ -51,20 +69,31 @@ func (f *fakeRuntime) log() string {
 }
 
 func (f *fakeRuntime) Version(context.Context) (cri.Version, error) {
-	return cri.Version{Name: "fake", Version: "1"}, nil
+	return cri.Version{Name: cmp.Or(f.name, "fake"), Version: "1.6.20"}, nil
 }
 
-func (f *fakeRuntime) RunSandbox(_ context.Context, cfg *cri.SandboxConfig) (string, error) {
+func (f *fakeRuntime) RunSandbox(ctx context.Context, cfg *cri.SandboxConfig) (string, error) {
+	f.mu.Lock()
+	slow := f.slow[cfg.Name]
+	f.mu.Unlock()
+	if slow > 0 {
+		select {
+		case <-time.After(slow):
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.note("sandbox %s#%d", cfg.Name, cfg.Attempt)
-	if err := f.fail["sandbox"]; err != nil {
+	if err := cmp.Or(f.fail["sandbox"], f.fail["sandbox "+cfg.Name]); err != nil {
 		return "", err
 	}
+	f.users["sandbox "+cfg.Name] = cfg.Namespaces.Users
 	f.n++
 	id := fmt.Sprintf("sb%d", f.n)
 	f.sandboxes = append(f.sandboxes, cri.Sandbox{
-		ID: id, Name: cfg.Name, Namespace: cfg.Namespace, UID: cfg.UID, Attempt: cfg.Attempt, Ready: true, CreatedAt: time.Now(), Labels: cfg.Labels,
+		ID: id, Name: cfg.Name, Namespace: cfg.Namespace, UID: cfg.UID, Attempt: cfg.Attempt, Ready: true, CreatedAt: f.now(), Labels: cfg.Labels,
 	})
 	return id, nil
 }
@@ -116,18 +145,27 @@ func (f *fakeRuntime) SandboxStatus(_ context.Context, id string) (cri.SandboxSt
 	return cri.SandboxStatus{Sandbox: cri.Sandbox{ID: id, Ready: true}, IPs: []string{"10.0.0.5"}}, nil
 }
 
-func (f *fakeRuntime) CreateContainer(_ context.Context, sandboxID string, cfg *cri.ContainerConfig, _ *cri.SandboxConfig) (string, error) {
+func (f *fakeRuntime) CreateContainer(_ context.Context, sandboxID string, cfg *cri.ContainerConfig, sandbox *cri.SandboxConfig) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.note("create %s#%d", cfg.Name, cfg.Attempt)
+	f.mounts = cfg.Mounts
+	f.users["container "+sandbox.Name] = cfg.Security.Namespaces.Users
 	if err := f.fail["create"]; err != nil {
 		return "", err
 	}
 	f.n++
 	id := fmt.Sprintf("%s-%d", cfg.Name, f.n)
-	f.containers = append(f.containers, cri.ContainerStatus{
-		ID: id, Name: cfg.Name, State: cri.StateCreated, CreatedAt: time.Now(), Labels: cfg.Labels, Annotations: cfg.Annotations, Image: cfg.UserImage,
-	})
+	st := cri.ContainerStatus{
+		ID: id, Name: cfg.Name, State: cri.StateCreated, CreatedAt: f.now(), Labels: cfg.Labels, Annotations: cfg.Annotations, Image: cfg.UserImage, StopSignal: f.stopSignal,
+	}
+	if f.logs {
+		st.LogPath = filepath.Join(sandbox.LogDirectory, cfg.LogPath)
+		if err := os.WriteFile(st.LogPath, nil, 0o600); err != nil {
+			return "", err
+		}
+	}
+	f.containers = append(f.containers, st)
 	f.sandboxOf[id] = sandboxID
 	return id, nil
 }
@@ -145,7 +183,11 @@ func (f *fakeRuntime) StartContainer(_ context.Context, id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.find(id)
-	c.State, c.StartedAt = cri.StateRunning, time.Now()
+	if err := f.fail["start"]; err != nil {
+		c.State, c.ExitCode, c.Reason, c.FinishedAt = cri.StateExited, 128, "StartError", f.now()
+		return err
+	}
+	c.State, c.StartedAt = cri.StateRunning, f.now()
 	if life, ok := f.exitAfter[c.Name]; ok {
 		code := f.exitCode[c.Name]
 		time.AfterFunc(life, func() { f.exit(id, code) })
@@ -160,7 +202,7 @@ func (f *fakeRuntime) exit(id string, code int32) {
 	if c == nil || c.State != cri.StateRunning {
 		return
 	}
-	c.State, c.ExitCode, c.FinishedAt, c.Reason = cri.StateExited, code, time.Now(), "Error"
+	c.State, c.ExitCode, c.FinishedAt, c.Reason = cri.StateExited, code, f.now(), "Error"
 	if code == 0 {
 		c.Reason = "Completed"
 	}
@@ -192,6 +234,9 @@ func (f *fakeRuntime) StopContainer(ctx context.Context, id string, grace time.D
 func (f *fakeRuntime) RemoveContainer(_ context.Context, id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err := f.fail["remove"]; err != nil {
+		return err
+	}
 	f.containers = slices.DeleteFunc(f.containers, func(c cri.ContainerStatus) bool { return c.ID == id })
 	return nil
 }
@@ -221,14 +266,18 @@ func (f *fakeRuntime) ImageStatus(_ context.Context, ref string) (cri.Image, err
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.images[ref] {
-		return cri.Image{ID: ref}, nil
+		return cri.Image{ID: ref, SizeBytes: 42}, nil
 	}
 	return cri.Image{}, cri.ErrNotFound
 }
 
-func (f *fakeRuntime) PullImage(ctx context.Context, ref string, _ *cri.Auth, _ *cri.SandboxConfig) (string, error) {
+func (f *fakeRuntime) PullImage(ctx context.Context, ref string, auth *cri.Auth, _ *cri.SandboxConfig) (string, error) {
 	f.mu.Lock()
-	f.note("pull %s", ref)
+	user := ""
+	if auth != nil {
+		user = auth.Username
+	}
+	f.note("pull %s", strings.TrimSpace(ref+" "+user))
 	wait := f.pullTime
 	f.mu.Unlock()
 	select {
@@ -241,11 +290,20 @@ func (f *fakeRuntime) PullImage(ctx context.Context, ref string, _ *cri.Auth, _ 
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.fail["pull"]; err != nil {
+	if err := cmp.Or(f.fail["pull"], f.fail["pull "+user]); err != nil {
 		return "", err
 	}
 	f.images[ref] = true
 	return ref, nil
+}
+
+func (f *fakeRuntime) MainPID(context.Context, string) (int, error) { return f.pid, nil }
+
+func (f *fakeRuntime) UpdateResources(_ context.Context, id string, r cri.Resources) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.note("update %s shares=%d quota=%d memory=%d", f.find(id).Name, r.CPUShares, r.CPUQuota, r.MemoryLimit)
+	return f.fail["update"]
 }
 
 func (f *fakeRuntime) ExecSync(context.Context, string, []string, time.Duration) (cri.ExecResult, error) {

@@ -2,194 +2,242 @@ package pods
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skerry-io/skerry/edgeagent/cri"
+	"github.com/skerry-io/skerry/edgeagent/images"
 )
 
-// ensureImage makes the image of a container present, by its pull policy, and
-// returns it with the reference to create the container from.
-func (e *env) ensureImage(ctx context.Context, s *snapshot, c *corev1.Container, sandbox *cri.SandboxConfig) (cri.Image, string, *startError) {
-	name, err := withTag(c.Image)
+// Errors of runtimes that begin with these words have a reason of their own.
+const (
+	registryUnavailable = "RegistryUnavailable"
+	signatureInvalid    = "SignatureValidationFailed"
+)
+
+// imageWanted is an image that a container needs: its own, or one that it mounts.
+type imageWanted struct {
+	container string // that the events are about; empty means the pod
+	image     string
+	policy    corev1.PullPolicy
+}
+
+// ensureImage makes an image present, by its pull policy, and returns it with the
+// reference to create the container from.
+func (e *env) ensureImage(ctx context.Context, s *snapshot, want imageWanted, sandbox *cri.SandboxConfig) (cri.Image, string, *startError) {
+	name, err := images.WithTag(want.image)
 	if err != nil {
-		return cri.Image{}, "", fail(reasonImageName, "InspectFailed", err)
+		return cri.Image{}, "", fail(reasonImageName, "InspectFailed", fmt.Errorf("Failed to apply default image tag %q: %w", want.image, err)) //nolint:staticcheck // the kubelet's words
 	}
-	image, err := e.cri.ImageStatus(ctx, name)
-	present := err == nil
-	if err != nil && !errors.Is(err, cri.ErrNotFound) {
-		return cri.Image{}, "", fail(reasonImageInspect, "InspectFailed", fmt.Errorf("failed to inspect image %q: %w", c.Image, err))
+	policy := pullPolicy(want)
+	if policy != corev1.PullAlways {
+		image, failed := e.presentImage(ctx, s, want, name, policy)
+		if failed != nil || image != nil {
+			return valueOf(image), valueOf(image).ID, failed
+		}
 	}
-	switch policy := pullPolicy(c); {
-	case policy == corev1.PullNever && !present:
-		return cri.Image{}, "", fail(reasonImageNever, reasonImageNever,
-			fmt.Errorf("container image %q is not present with pull policy of Never", c.Image))
-	case policy == corev1.PullNever, policy == corev1.PullIfNotPresent && present:
-		e.event(s.pod, c.Name, corev1.EventTypeNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine", c.Image))
-		return image, image.ID, nil
+	ref, failed := e.pull(ctx, s.pod, want, name, sandbox)
+	if failed != nil {
+		return cri.Image{}, "", failed
 	}
-	ref, err := e.pull(ctx, s.pod, c, name, sandbox)
+	image, err := e.cri.ImageStatus(ctx, ref)
 	if err != nil {
-		return cri.Image{}, "", fail(reasonErrImagePull, "Failed", err)
-	}
-	if image, err = e.cri.ImageStatus(ctx, ref); err != nil {
-		return cri.Image{}, "", fail(reasonImageInspect, "InspectFailed", fmt.Errorf("failed to inspect image %q: %w", c.Image, err))
+		return cri.Image{}, "", inspectFailed(want, err)
 	}
 	return image, ref, nil
 }
 
+func valueOf(image *cri.Image) cri.Image {
+	if image == nil {
+		return cri.Image{}
+	}
+	return *image
+}
+
+func inspectFailed(want imageWanted, err error) *startError {
+	return fail(reasonImageInspect, "InspectFailed", fmt.Errorf("Failed to inspect image %q: %w", want.image, err)) //nolint:staticcheck // the kubelet's words
+}
+
+// presentImage looks for an image on the machine; nil means that it is to be pulled.
+func (e *env) presentImage(ctx context.Context, s *snapshot, want imageWanted, name string, policy corev1.PullPolicy) (*cri.Image, *startError) {
+	image, err := e.cri.ImageStatus(ctx, name)
+	switch {
+	case err == nil:
+		e.event(s.pod, want.container, corev1.EventTypeNormal, "Pulled", fmt.Sprintf("Container image %q already present on machine", want.image))
+		return &image, nil
+	case !errors.Is(err, cri.ErrNotFound):
+		return nil, inspectFailed(want, err)
+	case policy == corev1.PullNever:
+		return nil, fail(reasonImageNever, reasonImageNever, fmt.Errorf("Container image %q is not present with pull policy of Never", want.image))
+	}
+	return nil, nil
+}
+
 // pull fetches an image. Few pulls run at a time: on a thin line two pulls only
 // delay the first of two pods.
-func (e *env) pull(ctx context.Context, pod *corev1.Pod, c *corev1.Container, name string, sandbox *cri.SandboxConfig) (string, error) {
+func (e *env) pull(ctx context.Context, pod *corev1.Pod, want imageWanted, name string, sandbox *cri.SandboxConfig) (string, *startError) {
 	began := time.Now()
-	select {
-	case <-ctx.Done():
-		return "", ctx.Err()
-	case e.pulls <- struct{}{}:
-		defer func() { <-e.pulls }()
+	e.starts.settle(pod.UID) // this may last: others need not wait for it
+	e.event(pod, want.container, corev1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", want.image))
+	done, err := e.pulls.take(ctx, priority(pod))
+	if err != nil {
+		return "", pullFailed(want, err)
 	}
-	e.event(pod, c.Name, corev1.EventTypeNormal, "Pulling", fmt.Sprintf("Pulling image %q", c.Image))
+	defer done()
 	pulling := time.Now()
-	auths := e.credentials(pod, name)
-	auths = append(auths, nil) // anonymous, after all that might work
+	ref, err := e.pullWith(ctx, name, e.credentials(ctx, pod, want, name), sandbox)
+	if err != nil {
+		return "", pullFailed(want, err)
+	}
+	var size uint64
+	if image, err := e.cri.ImageStatus(ctx, ref); err == nil {
+		size = image.SizeBytes
+	}
+	e.event(pod, want.container, corev1.EventTypeNormal, "Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %v bytes.",
+		want.image, time.Since(pulling).Truncate(time.Millisecond), time.Since(began).Truncate(time.Millisecond), size))
+	return ref, nil
+}
+
+// pullWith tries the credentials one after another. Only where there are none the
+// pull goes without: a registry may count what is anonymous.
+func (e *env) pullWith(ctx context.Context, name string, auths []*cri.Auth, sandbox *cri.SandboxConfig) (string, error) {
+	if len(auths) == 0 {
+		auths = []*cri.Auth{nil}
+	}
+	var said []string
 	var errs []error
 	for _, auth := range auths {
 		ref, err := e.cri.PullImage(ctx, name, auth, sandbox)
 		if err == nil {
-			e.event(pod, c.Name, corev1.EventTypeNormal, "Pulled", fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting)",
-				c.Image, time.Since(pulling).Truncate(time.Millisecond), time.Since(began).Truncate(time.Millisecond)))
 			return ref, nil
 		}
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
-		errs = append(errs, err)
+		if text := runtimeText(err); !slices.Contains(said, text) {
+			said, errs = append(said, text), append(errs, err)
+		}
 	}
-	return "", fmt.Errorf("failed to pull image %q: %w", c.Image, errs[0])
+	if len(errs) == 1 {
+		return "", errs[0]
+	}
+	return "", &cri.RuntimeError{Text: "[" + strings.Join(said, ", ") + "]"}
+}
+
+// pullFailed is a pull that failed, in the kubelet's words.
+func pullFailed(want imageWanted, err error) *startError {
+	text := runtimeText(err)
+	f := fail(reasonErrImagePull, "Failed", err)
+	f.told = fmt.Sprintf("Failed to pull image %q: %s", want.image, text)
+	for reason, why := range map[string]string{registryUnavailable: "the registry is unavailable", signatureInvalid: "the signature validation failed"} {
+		if detail, ok := strings.CutPrefix(text, reason); ok {
+			f.reason = reason
+			f.err = fmt.Errorf("image pull failed for %s because %s%s", want.image, why, detail)
+		}
+	}
+	return f
+}
+
+// runtimeText is what the runtime said, without what we put before it.
+func runtimeText(err error) string {
+	if rt, ok := errors.AsType[*cri.RuntimeError](err); ok {
+		return rt.Text
+	}
+	return err.Error()
+}
+
+// backsOff says whether a start that failed for this reason is tried again after
+// pauses that grow.
+func backsOff(reason string) bool {
+	return reason == reasonErrImagePull || reason == registryUnavailable || reason == signatureInvalid
+}
+
+// lacksImage says whether a start failed for want of its image.
+func lacksImage(reason string) bool {
+	return backsOff(reason) || reason == reasonImageNever || reason == reasonImageInspect
 }
 
 // pullPolicy is the container's, or the API's default.
-func pullPolicy(c *corev1.Container) corev1.PullPolicy {
-	if c.ImagePullPolicy != "" {
-		return c.ImagePullPolicy
+func pullPolicy(want imageWanted) corev1.PullPolicy {
+	if want.policy != "" {
+		return want.policy
 	}
-	if strings.HasSuffix(c.Image, ":latest") || !strings.Contains(c.Image[strings.LastIndex(c.Image, "/")+1:], ":") {
+	if name, err := images.ParseName(want.image); err == nil && name.Tag == "latest" {
 		return corev1.PullAlways
 	}
 	return corev1.PullIfNotPresent
 }
 
-// withTag adds :latest to a name that has neither tag nor digest.
-func withTag(image string) (string, error) {
-	last := image[strings.LastIndex(image, "/")+1:]
-	if image == "" || last == "" || strings.ContainsAny(image, " \t\n") || image != strings.TrimLeft(image, "/:@") {
-		return "", fmt.Errorf("couldn't parse image name %q: invalid reference format", image)
-	}
-	if strings.ContainsAny(last, ":@") {
-		return image, nil
-	}
-	return image + ":latest", nil
-}
-
-// dockerConfig is the content of an image pull secret.
-type dockerConfig struct {
-	Auths map[string]struct {
-		Username      string `json:"username"`
-		Password      string `json:"password"`
-		Auth          string `json:"auth"`
-		IdentityToken string `json:"identitytoken"`
-		RegistryToken string `json:"registrytoken"`
-	} `json:"auths"`
-}
-
-// credentials are those of the pod's imagePullSecrets that are for the image's
-// registry, the most specific first. A secret that is missing or malformed is
-// passed over, as the kubelet does: the pull may work without.
-func (e *env) credentials(pod *corev1.Pod, image string) []*cri.Auth {
-	var out []*cri.Auth
-	best := -1
+// credentials are what the pod and the node have for an image's registry. What is
+// missing or malformed is passed over, as by the kubelet: the pull may work without.
+func (e *env) credentials(ctx context.Context, pod *corev1.Pod, want imageWanted, name string) []*cri.Auth {
+	var secrets []*corev1.Secret
+	var missing []string
 	for _, ref := range pod.Spec.ImagePullSecrets {
+		if ref.Name == "" {
+			continue // what old versions of the API let through
+		}
 		s, err := e.Objects.Secret(pod.Namespace, ref.Name)
 		if err != nil {
-			e.Log.Warn("image pull secret not usable", "pod", pod.Name, "namespace", pod.Namespace, "secret", ref.Name, "error", err)
+			missing = append(missing, ref.Name)
 			continue
 		}
-		var cfg dockerConfig
-		raw := s.Data[corev1.DockerConfigJsonKey]
-		if raw == nil {
-			err = json.Unmarshal(s.Data[corev1.DockerConfigKey], &cfg.Auths)
-		} else {
-			err = json.Unmarshal(raw, &cfg)
+		secrets = append(secrets, s)
+	}
+	if len(missing) > 0 {
+		e.event(pod, want.container, corev1.EventTypeWarning, "FailedToRetrieveImagePullSecret", fmt.Sprintf(
+			"Unable to retrieve some image pull secrets (%s); attempting to pull the image may not succeed.", strings.Join(missing, ", ")))
+	}
+	auths, err := e.Keyring.Lookup(ctx, name, secrets)
+	if err != nil {
+		e.Log.Warn("credentials for an image not usable", "pod", pod.Name, "namespace", pod.Namespace, "image", name, "error", err)
+	}
+	return auths
+}
+
+// ImagesChanged says that images have come by another way than by a pull.
+func (m *Manager) ImagesChanged() {
+	m.each((*worker).imagesChanged)
+}
+
+// Images names the images of the pods that are to run here, those that volumes
+// show too. It returns false while not all pods are known.
+func (m *Manager) Images() ([]string, bool) {
+	var out []string
+	known := m.hasBegun()
+	m.each(func(w *worker) {
+		v := w.snapshotView()
+		if v.pod == nil {
+			known = known && v.gone // one that has just come was not read yet
+			return
 		}
-		if err != nil {
-			e.Log.Warn("image pull secret not usable", "pod", pod.Name, "namespace", pod.Namespace, "secret", ref.Name, "error", err)
-			continue
+		if v.gone || v.status != nil && terminal(v.status.Phase) {
+			return
 		}
-		for registry, a := range cfg.Auths {
-			n := registryMatch(registry, image)
-			if n < 0 {
-				continue
-			}
-			auth := &cri.Auth{
-				Username: a.Username, Password: a.Password,
-				ServerAddress: registry, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken,
-			}
-			if plain, err := base64.StdEncoding.DecodeString(a.Auth); err == nil && auth.Username == "" {
-				auth.Username, auth.Password, _ = strings.Cut(string(plain), ":")
-			}
-			if n > best {
-				best, out = n, append([]*cri.Auth{auth}, out...)
-			} else {
-				out = append(out, auth)
-			}
+		out = append(out, imagesOf(v.pod)...)
+	})
+	return out, known
+}
+
+func imagesOf(pod *corev1.Pod) []string {
+	var out []string
+	for _, list := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
+		for i := range list {
+			out = append(out, list[i].Image)
+		}
+	}
+	for i := range pod.Spec.EphemeralContainers {
+		out = append(out, pod.Spec.EphemeralContainers[i].Image)
+	}
+	for i := range pod.Spec.Volumes {
+		if v := pod.Spec.Volumes[i].Image; v != nil {
+			out = append(out, v.Reference)
 		}
 	}
 	return out
-}
-
-const dockerHub = "docker.io"
-
-// registryMatch says how many bytes of the image's name an entry of a docker
-// configuration covers; -1 if it is for another registry. An entry is a host,
-// perhaps with a scheme, a wildcard for a part of the host, and a path.
-func registryMatch(entry, image string) int {
-	entry = strings.TrimPrefix(strings.TrimPrefix(entry, "https://"), "http://")
-	entry = strings.TrimSuffix(entry, "/")
-	host, path, _ := strings.Cut(entry, "/")
-	if path == "v1" || path == "v2" {
-		path = ""
-	}
-	imageHost, imagePath, ok := strings.Cut(image, "/")
-	if !ok || !strings.ContainsAny(imageHost, ".:") && imageHost != "localhost" {
-		imageHost, imagePath = dockerHub, image
-	}
-	if host == "index.docker.io" {
-		host = dockerHub
-	}
-	if !hostMatch(host, imageHost) {
-		return -1
-	}
-	if path != "" && imagePath != path && !strings.HasPrefix(imagePath, path+"/") && !strings.HasPrefix(imagePath, path+":") {
-		return -1
-	}
-	return len(host) + len(path)
-}
-
-func hostMatch(pattern, host string) bool {
-	p, h := strings.Split(pattern, "."), strings.Split(host, ".")
-	if len(p) != len(h) {
-		return false
-	}
-	for i := range p {
-		if p[i] != "*" && p[i] != h[i] {
-			return false
-		}
-	}
-	return true
 }

@@ -27,6 +27,7 @@ const (
 	annotationPreStop       = "io.kubernetes.container.preStopHandler"
 	annotationPorts         = "io.kubernetes.container.ports"
 	annotationDeletionGrace = "io.kubernetes.pod.deletionGracePeriod"
+	annotationSize          = "skerry.io/resources" // ours: what it was made with
 	annotationGrace         = "io.kubernetes.pod.terminationGracePeriod"
 )
 
@@ -55,6 +56,7 @@ func containerAnnotations(pod *corev1.Pod, c *corev1.Container, restarts int32) 
 		annotationRestarts:      strconv.FormatInt(int64(restarts), 10),
 		annotationMessagePath:   c.TerminationMessagePath,
 		annotationMessagePolicy: string(c.TerminationMessagePolicy),
+		annotationSize:          amountsOf(pod, c).String(),
 	}
 	if g := pod.DeletionGracePeriodSeconds; g != nil {
 		out[annotationDeletionGrace] = strconv.FormatInt(*g, 10)

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/skerry-io/skerry/edgeagent/cri"
@@ -17,6 +19,7 @@ type observed struct {
 	sandboxes  []cri.Sandbox // newest first
 	ips        []string      // of the newest sandbox, if it is ready
 	containers []container   // newest first
+	at         time.Time     // when the runtime was asked
 }
 
 // container is one instance of a container in the runtime.
@@ -25,13 +28,18 @@ type container struct {
 	state                      cri.ContainerState
 	restarts                   int32
 	hash                       uint64
-	hashed                     bool // hash is known
-	created, started, finished time.Time
+	hashed                     bool      // hash is known
+	created, started, finished time.Time // by the machine's clock, for people
+	begun, ended               time.Time // local times, see clocks.go; zero takes those above
 	exitCode                   int32
 	reason, message            string
 	image, imageRef            string
 	logPath                    string
 	grace                      time.Duration // what the pod said when it was made
+	size                       amounts       // what it was made with
+	sized                      bool          // size is known
+	stopSignal                 string        // empty if the runtime does not say
+	user                       *cri.User
 }
 
 // sandbox returns the newest sandbox.
@@ -89,6 +97,7 @@ func (c *container) alive() bool { return c.state == cri.StateRunning || c.state
 // instance that has ended is not asked again: it cannot change, and its
 // termination message may be rotated away by then.
 func (e *env) observe(ctx context.Context, uid types.UID, prev *observed) (*observed, error) {
+	now := time.Now()
 	byUID := map[string]string{labelPodUID: string(uid)}
 	sandboxes, err := e.cri.ListSandboxes(ctx, byUID)
 	if err != nil {
@@ -98,8 +107,8 @@ func (e *env) observe(ctx context.Context, uid types.UID, prev *observed) (*obse
 	if err != nil {
 		return nil, err
 	}
-	out := &observed{sandboxes: sandboxes}
-	slices.SortFunc(out.sandboxes, func(a, b cri.Sandbox) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	out := &observed{sandboxes: sandboxes, at: now}
+	sortSandboxes(out.sandboxes)
 	if s := out.sandbox(); s != nil && s.Ready && len(prev.addresses(s.ID)) > 0 {
 		out.ips = prev.ips // they stay for the sandbox's life
 	} else if s != nil && s.Ready {
@@ -123,12 +132,13 @@ func (e *env) observe(ctx context.Context, uid types.UID, prev *observed) (*obse
 		}
 		c := fromStatus(&st)
 		c.sandboxID = l.SandboxID
+		c.place(prev, time.Now())
 		if c.state == cri.StateExited {
 			c.message = terminationMessage(&st)
 		}
 		out.containers = append(out.containers, c)
 	}
-	slices.SortStableFunc(out.containers, func(a, b container) int { return b.created.Compare(a.created) })
+	sortContainers(out.containers, out.sandboxes)
 	return out, nil
 }
 
@@ -158,10 +168,47 @@ func fromStatus(st *cri.ContainerStatus) container {
 		created: st.CreatedAt, started: st.StartedAt, finished: st.FinishedAt,
 		exitCode: st.ExitCode, reason: st.Reason,
 		image: st.Image, imageRef: st.ImageRef, logPath: st.LogPath,
+		stopSignal: st.StopSignal, user: st.User,
 	}
 	if c.name == "" {
 		c.name = st.Name
 	}
+	c.size, c.sized = parseAmounts(st.Annotations[annotationSize])
 	c.restarts, c.hash, c.hashed, c.grace = readAnnotations(st.Annotations)
 	return c
+}
+
+// neverRan says whether the runtime gave the container up before it ran.
+func neverRan(state cri.ContainerState, started time.Time) bool {
+	return state == cri.StateExited && started.IsZero()
+}
+
+// unbegun shows as made and never started what never ran without a word of the
+// runtime that it can't. A runtime gives up a start when who has asked for it is
+// gone, and forgets half of one when it dies itself: that is no end of a container.
+// answered are those of whose start it has told the end; before has what it told to
+// a former agent.
+func (o *observed) unbegun(answered map[string]bool, before *corev1.PodStatus) {
+	for i := range o.containers {
+		if c := &o.containers[i]; neverRan(c.state, c.started) && !answered[c.id] && !ended(before, c.id) {
+			c.state = cri.StateCreated
+		}
+	}
+}
+
+// ended says whether a status tells that the container has ended.
+func ended(s *corev1.PodStatus, id string) bool {
+	if s == nil {
+		return false
+	}
+	for _, list := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.ContainerStatuses, s.EphemeralContainerStatuses} {
+		for i := range list {
+			for _, t := range []*corev1.ContainerStateTerminated{list[i].State.Terminated, list[i].LastTerminationState.Terminated} {
+				if t != nil && strings.HasSuffix(t.ContainerID, "://"+id) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }

@@ -4,28 +4,44 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/skerry-io/skerry/edgeagent/cri"
+	"github.com/skerry-io/skerry/edgeagent/logrotate"
 	"github.com/skerry-io/skerry/edgeagent/pods/probe"
+	"github.com/skerry-io/skerry/edgeagent/pods/userns"
 	"github.com/skerry-io/skerry/edgeagent/pods/volumes"
 )
+
+// ownershipPatience is how long fsGroup may take without a word, the kubelet's.
+const ownershipPatience = 30 * time.Second
 
 // env is what all workers share.
 type env struct {
 	Config
 	cri         Runtime
 	volumes     *volumes.Manager
+	ranges      *userns.Ranges
 	prober      *probe.Prober
-	pulls       chan struct{} // as many as may pull at a time
-	runtimeName string        // set before the first worker
+	probes      probeTotals
+	starts      *turns // of sandboxes and containers
+	pulls       *turns // of images
+	runtimeName string // set before the first worker
+	ledger      *ledger
+	end         func(types.UID, End) bool
+	signal      func(pid int, sig syscall.Signal) error
+	kernel      string // its version
+	appArmor    bool
+	noImages    string // why the runtime can't mount images; empty if it can
 }
 
 // snapshot is what an action sees. Nobody changes it.
@@ -47,7 +63,12 @@ type result struct {
 type startError struct {
 	reason string // of the waiting state
 	event  string // reason of the event
+	told   string // message of the event; empty takes err's
 	err    error
+	id     string // of the container that the runtime can't start
+	// sandbox is the id of the one in which the runtime could not make or start the
+	// container; empty where the sandbox has no part in the failure.
+	sandbox string
 }
 
 // Error is the cause only: the reason is shown beside it.
@@ -56,14 +77,19 @@ func (e *startError) Error() string { return e.err.Error() }
 // Unwrap returns the cause.
 func (e *startError) Unwrap() error { return e.err }
 
+// orphaned reports that the container's sandbox was gone.
+func (e *startError) orphaned() bool {
+	return e.reason == reasonCreateError && errors.Is(e.err, cri.ErrNotFound)
+}
+
 func fail(reason, event string, err error) *startError {
 	return &startError{reason: reason, event: event, err: err}
 }
 
 // event records an event about a pod or, with a name, about its container.
 func (e *env) event(pod *corev1.Pod, container, kind, reason, message string) {
-	if pod == nil {
-		return
+	if pod == nil || static(pod) {
+		return // the API has nothing that the event would be about
 	}
 	ref := PodRef{Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID}
 	if container != "" {
@@ -89,9 +115,20 @@ func fieldPath(pod *corev1.Pod, name string) string {
 // perform does one action. It has no say in what happens next.
 func (e *env) perform(ctx context.Context, s *snapshot, a action) result {
 	r := result{action: a}
+	var locals []volumes.Local
+	switch a.kind {
+	case actSetUpVolumes, actStart:
+		resolved, l, err := volumes.Resolve(s.pod, e.Claims)
+		if err != nil {
+			r.err = err
+			return r
+		}
+		s, locals = &snapshot{ref: s.ref, pod: resolved, obs: s.obs}, l
+	default:
+	}
 	switch a.kind {
 	case actSetUpVolumes:
-		r.err = e.volumes.SetUp(s.pod, e.facts(s))
+		r.err = e.setUpVolumes(ctx, s, locals)
 	case actRefreshVolumes:
 		r.err = e.volumes.Refresh(s.pod, e.facts(s))
 	case actRunSandbox:
@@ -106,6 +143,8 @@ func (e *env) perform(ctx context.Context, s *snapshot, a action) result {
 		r.err = e.collect(ctx, s, a)
 	case actProbe:
 		r.probe, r.text = e.probe(ctx, s, a)
+	case actResize:
+		r.err = e.doResize(ctx, s)
 	case actRelease:
 		r.err = e.release(ctx, s)
 	case actCleanUp:
@@ -114,25 +153,57 @@ func (e *env) perform(ctx context.Context, s *snapshot, a action) result {
 	return r
 }
 
+// setUpVolumes gives the pod its volumes. To change the owner of many files may take
+// long, and a person should know why the pod does not start.
+func (e *env) setUpVolumes(ctx context.Context, s *snapshot, locals []volumes.Local) error {
+	if err := e.checkImageVolumes(s.pod); err != nil {
+		return err
+	}
+	if err := e.volumes.SetUp(s.pod, e.facts(s)); err != nil {
+		return err
+	}
+	for _, local := range locals {
+		slow := time.AfterFunc(ownershipPatience, func() {
+			e.event(s.pod, "", corev1.EventTypeWarning, "VolumePermissionChangeInProgress",
+				"Setting volume ownership for "+local.Name+" is taking longer than expected, consider using OnRootMismatch")
+		})
+		warning, err := e.volumes.SetUpLocal(ctx, s.pod, local)
+		slow.Stop()
+		if warning != "" {
+			e.event(s.pod, "", corev1.EventTypeWarning, "AlreadyMountedVolume", warning)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // runSandbox replaces whatever sandboxes the pod has by a new one.
 func (e *env) runSandbox(ctx context.Context, s *snapshot, a action) error {
 	if err := e.stopAll(ctx, s, a.grace); err != nil {
 		return err
 	}
-	cfg, err := e.sandboxConfig(s.pod, a.attempt)
+	cfg, err := e.sandboxConfig(ctx, s.pod, a.attempt)
 	if err != nil {
 		return err
 	}
-	if err := e.Cgroups.Ensure(cfg.CgroupParent, podLimits(s.pod)); err != nil {
+	if err := e.group(s.pod); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(cfg.LogDirectory, 0o755); err != nil {
 		return fmt.Errorf("make log directory: %w", err)
 	}
-	id, err := e.cri.RunSandbox(ctx, cfg)
+	done, err := e.starts.take(ctx, priority(s.pod))
 	if err != nil {
 		return err
 	}
+	id, err := e.cri.RunSandbox(ctx, cfg)
+	done()
+	if err != nil {
+		return err
+	}
+	e.warnDNS(s.pod)
 	e.Log.Debug("sandbox runs", "pod", s.ref.Name, "namespace", s.ref.Namespace, "sandbox", id, "attempt", a.attempt)
 	return nil
 }
@@ -167,10 +238,9 @@ func (e *env) kill(ctx context.Context, s *snapshot, a action) error {
 			e.event(s.pod, a.container, corev1.EventTypeWarning, "FailedPreStopHook", "PreStopHook failed")
 			e.Log.Warn("pre-stop hook failed", "pod", s.ref.Name, "namespace", s.ref.Namespace, "container", a.container, "error", err)
 		}
-		// The hook's time is part of the grace period, but for a short rest.
-		grace = max(grace-time.Since(began), minGrace)
+		grace -= time.Since(began) // the hook's time is part of it
 	}
-	return e.cri.StopContainer(ctx, a.id, grace)
+	return e.stop(ctx, s, a, max(grace, minGrace))
 }
 
 // collect removes a dead container with its log, or a dead sandbox.
@@ -181,12 +251,18 @@ func (e *env) collect(ctx context.Context, s *snapshot, a action) error {
 	if err := e.cri.RemoveContainer(ctx, a.id); err != nil {
 		return err
 	}
-	if c := s.obs.find(a.id); c != nil && strings.HasPrefix(c.logPath, e.LogsDir+"/") {
-		if err := os.Remove(c.logPath); err != nil && !os.IsNotExist(err) {
-			return fmt.Errorf("remove container log: %w", err)
-		}
+	c := s.obs.find(a.id)
+	if c == nil {
+		return nil
 	}
-	return nil
+	err := os.Remove(e.terminationPath(s.ref.UID, c.name, c.restarts))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if strings.HasPrefix(c.logPath, e.LogsDir+"/") {
+		err = errors.Join(err, logrotate.Remove(c.logPath))
+	}
+	return err
 }
 
 func (e *env) probe(ctx context.Context, s *snapshot, a action) (probe.Result, string) {
@@ -220,6 +296,9 @@ func (e *env) release(ctx context.Context, s *snapshot) error {
 		return err
 	}
 	if err := e.volumes.Release(s.ref.UID); err != nil {
+		return err
+	}
+	if err := e.ranges.Release(s.ref.UID); err != nil {
 		return err
 	}
 	return e.removeCgroups(string(s.ref.UID))

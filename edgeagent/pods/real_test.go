@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/skerry-io/skerry/edgeagent/cri"
+	"github.com/skerry-io/skerry/edgeagent/pods/cgroups"
+	"github.com/skerry-io/skerry/edgeagent/pods/userns"
 )
 
 // These tests run against a real runtime, given by SKERRY_CRI_TEST_SOCKET, with
@@ -35,6 +38,7 @@ type rig struct {
 	client  *cri.Client
 	objects *memObjects
 	rec     *recorder
+	groups  cgroups.Layout // made by whom the runtime says
 	m       *Manager
 	stop    func()
 }
@@ -55,10 +59,19 @@ func testClient(tb testing.TB) *cri.Client {
 
 func (r *rig) start(tb testing.TB) {
 	tb.Helper()
+	driver, err := r.client.CgroupDriver(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	r.groups = cgroups.Layout{Root: testCgroup, Driver: cgroups.Driver(driver)}
 	m, err := New(Config{
 		Objects: r.objects, Reporter: r.rec, Events: r.rec, CRI: r.client,
-		StateDir: filepath.Join(r.dir, "state"), LogsDir: filepath.Join(r.dir, "logs"), CgroupRoot: testCgroup,
+		StateDir: filepath.Join(r.dir, "state"), LogsDir: filepath.Join(r.dir, "logs"), Groups: r.groups,
 		NodeName: "edge-1", HostIP: func() []string { return []string{"10.88.0.1"} },
+		Features: r.features,
+		Users: func(context.Context) (userns.Span, error) {
+			return userns.Span{First: userns.Size, Count: 100 * userns.Size}, nil
+		},
 		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
@@ -72,6 +85,16 @@ func (r *rig) start(tb testing.TB) {
 	}()
 	r.m = m
 	r.stop = func() { cancel(); <-ended }
+}
+
+// features are those of the runtime's handler.
+func (r *rig) features(ctx context.Context, handler string) (cri.HandlerFeatures, error) {
+	h, err := r.client.Health(ctx)
+	i := slices.IndexFunc(h.Handlers, func(h cri.Handler) bool { return h.Name == handler })
+	if err != nil || i < 0 {
+		return cri.HandlerFeatures{}, err
+	}
+	return h.Handlers[i].HandlerFeatures, nil
 }
 
 func newRig(t *testing.T, pods ...*corev1.Pod) *rig {
@@ -106,13 +129,33 @@ func (r *rig) nothingLeft(t *testing.T) {
 			t.Errorf("files left: %v", left)
 		}
 	}
-	if left, _ := filepath.Glob("/sys/fs/cgroup/*" + testCgroup + "/*/pod*"); len(left) != 0 {
-		t.Errorf("control groups left: %v", left)
+	for _, class := range cgroups.Classes() {
+		for _, mount := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+			groups, _ := filepath.Glob(mount + r.groups.Group(class) + "/*")
+			for _, g := range groups {
+				if uid, ok := r.groups.PodUID(filepath.Base(g)); ok {
+					t.Errorf("control group of %s is left: %s", uid, g)
+				}
+			}
+		}
 	}
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	if strings.Contains(string(mounts), r.dir) {
 		t.Error("mounts left below " + r.dir)
 	}
+}
+
+// groupFile reads a file of a control group, on v1 from the hierarchy that has it.
+func groupFile(t *testing.T, group, v1, v2 string) string {
+	t.Helper()
+	files, _ := filepath.Glob("/sys/fs/cgroup/*" + group + "/" + v1)
+	for _, f := range append(files, "/sys/fs/cgroup"+group+"/"+v2) {
+		if b, err := os.ReadFile(f); err == nil {
+			return strings.TrimSpace(string(b))
+		}
+	}
+	t.Errorf("group %s has neither %s nor %s", group, v1, v2)
+	return "none"
 }
 
 func (r *rig) apply(p *corev1.Pod) {
@@ -483,9 +526,8 @@ func TestRealEphemeralAndHostNetwork(t *testing.T) {
 	if s.PodIP != "10.88.0.1" || s.QOSClass != corev1.PodQOSGuaranteed {
 		t.Errorf("status %+v", s)
 	}
-	quota, err := os.ReadFile("/sys/fs/cgroup/cpu" + testCgroup + "/poduid-host/cpu.cfs_quota_us")
-	if err != nil || strings.TrimSpace(string(quota)) != "50000" {
-		t.Errorf("quota %q %v", quota, err)
+	if quota := groupFile(t, r.groups.Pod("", "uid-host"), "cpu.cfs_quota_us", "cpu.max"); strings.Fields(quota)[0] != "50000" {
+		t.Errorf("quota %q", quota)
 	}
 	r.waitFor(t, "oom", "Failed c=OOMKilled(137)")
 	next := host.DeepCopy()

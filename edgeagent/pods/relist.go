@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"hash/fnv"
-	"os"
-	"path"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -50,8 +47,10 @@ func (m *Manager) fingerprints(ctx context.Context) (map[types.UID]fingerprint, 
 			return // not a pod of Kubernetes
 		}
 		h := fnv.New64a()
-		_, _ = h.Write([]byte(id))
+		// The state goes first: FNV hardly mixes its last byte, so that a sandbox and its
+		// container that end together could leave the sum as it was.
 		_, _ = h.Write([]byte{state})
+		_, _ = h.Write([]byte(id))
 		f := out[uid]
 		f.ref = PodRef{Namespace: labels[labelPodNamespace], Name: labels[labelPodName], UID: uid}
 		f.sum += h.Sum64()
@@ -115,8 +114,9 @@ func (m *Manager) relist(ctx context.Context) {
 // nobody asked for, which will remove it.
 func (m *Manager) compare(ctx context.Context, last, now map[types.UID]fingerprint) bool {
 	changed := false
+	begun := m.hasBegun()
 	for uid, f := range now {
-		if last[uid].sum != f.sum {
+		if last[uid].sum != f.sum && (begun || m.has(uid)) {
 			changed = true
 			m.ensure(ctx, f.ref).ring(false, false, true)
 		}
@@ -178,57 +178,6 @@ func (m *Manager) events(ctx context.Context, evented chan<- bool) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(eventsRetry):
-		}
-	}
-}
-
-// sweep removes what pods of former times have left on the host: those that
-// have no worker, so neither the store nor the runtime has them.
-func (m *Manager) sweep() {
-	left := map[string]bool{}
-	if dirs, err := m.env.volumes.Pods(); err == nil {
-		for _, uid := range dirs {
-			left[string(uid)] = true
-		}
-	} else {
-		m.env.Log.Warn("pod directories not listed", "error", err)
-	}
-	for _, qos := range []string{"", "burstable", "besteffort"} {
-		names, err := m.env.Cgroups.Children(path.Join("/", m.env.CgroupRoot, qos))
-		if err != nil {
-			m.env.Log.Warn("control groups not listed", "error", err)
-			continue
-		}
-		for _, n := range names {
-			if uid, ok := strings.CutPrefix(n, "pod"); ok {
-				left[uid] = true
-			}
-		}
-	}
-	for uid := range left {
-		if m.has(types.UID(uid)) {
-			continue
-		}
-		if err := m.env.cleanHost(types.UID(uid)); err != nil {
-			m.env.Log.Warn("leftovers of a pod not removed", "pod_uid", uid, "error", err)
-		}
-	}
-	m.sweepLogs()
-}
-
-// sweepLogs removes log directories, NAMESPACE_NAME_UID, of pods that are gone.
-func (m *Manager) sweepLogs() {
-	entries, err := os.ReadDir(m.env.LogsDir)
-	if err != nil {
-		return // nothing was logged yet
-	}
-	for _, e := range entries {
-		parts := strings.Split(e.Name(), "_")
-		if len(parts) != 3 || m.has(types.UID(parts[2])) {
-			continue
-		}
-		if err := os.RemoveAll(path.Join(m.env.LogsDir, e.Name())); err != nil {
-			m.env.Log.Warn("logs of a pod not removed", "directory", e.Name(), "error", err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -21,7 +22,16 @@ const (
 	// doubles up to stepRetryMax.
 	stepRetry    = time.Second
 	stepRetryMax = 2 * time.Minute
+	// runtimeRetry is the longest pause after a failure because the runtime went away:
+	// that says nothing of the pod, and nothing is tried before the runtime is back.
+	runtimeRetry = 2 * time.Second
 )
+
+// noRuntime says whether something failed because no runtime was there.
+func noRuntime(err error) bool {
+	_, away := errors.AsType[*cri.UnavailableError](err)
+	return away
+}
 
 func nextBackoff(d time.Duration) time.Duration {
 	if d == 0 {
@@ -54,6 +64,11 @@ func shouldRestart(pod *corev1.Pod, c *corev1.Container, have *container) bool {
 	}
 }
 
+// shouldRestart is that, and true for an instance that was ended to be replaced.
+func (m *memory) shouldRestart(pod *corev1.Pod, c *corev1.Container, have *container) bool {
+	return have != nil && have.state == cri.StateExited && m.replaced[have.id] || shouldRestart(pod, c, have)
+}
+
 // restartAfter says whether the container restarts after it ended with a code.
 func restartAfter(pod *corev1.Pod, c *corev1.Container, code int32) bool {
 	if c.RestartPolicy != nil {
@@ -77,6 +92,15 @@ func restartAfter(pod *corev1.Pod, c *corev1.Container, code int32) bool {
 	default:
 		return true
 	}
+}
+
+// mayRestart says whether there is an exit code after which the container restarts.
+func mayRestart(pod *corev1.Pod, c *corev1.Container) bool {
+	if c.RestartPolicy == nil {
+		return pod.Spec.RestartPolicy != corev1.RestartPolicyNever
+	}
+	return *c.RestartPolicy != corev1.ContainerRestartPolicyNever ||
+		slices.ContainsFunc(c.RestartPolicyRules, func(r corev1.ContainerRestartRule) bool { return r.Action == corev1.ContainerRestartRuleActionRestart })
 }
 
 func ruleMatches(c *corev1.Container, code int32) bool {

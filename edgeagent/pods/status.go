@@ -9,11 +9,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skerry-io/skerry/edgeagent/cri"
+	"github.com/skerry-io/skerry/edgeagent/pods/demand"
 )
 
 // status computes what the API shows of a pod. It is as pure as decide, which
 // passes the outcome it has just decided, if any.
 func status(in input, decided *outcome) *corev1.PodStatus {
+	if s := refusedStatus(&in); s != nil {
+		return s
+	}
 	b := &statusBuilder{input: in, prev: &in.pod.Status, outcome: in.mem.outcome}
 	switch {
 	case in.mem.status != nil:
@@ -27,6 +31,39 @@ func status(in input, decided *outcome) *corev1.PodStatus {
 	b.ending = in.gone || in.pod.DeletionTimestamp != nil || b.outcome != nil || terminal(lastPhase(in))
 	b.ended = b.ending && !in.obs.running() && in.mem.ops[opStart] == nil
 	return b.build()
+}
+
+// refusedStatus is that of a pod that was never let in: it has no containers. A
+// new agent finds it in what the one before it kept.
+func refusedStatus(in *input) *corev1.PodStatus {
+	if len(in.obs.containers) > 0 {
+		return nil
+	}
+	if o := in.mem.outcome; o == nil || !o.refused {
+		before := in.mem.before
+		if before == nil || before.Phase != corev1.PodFailed || len(before.ContainerStatuses) > 0 {
+			return nil
+		}
+		s := before.DeepCopy()
+		s.ObservedGeneration = in.pod.Generation
+		return s
+	}
+	if in.mem.status != nil && in.mem.status.Phase == corev1.PodFailed {
+		s := in.mem.status.DeepCopy()
+		s.ObservedGeneration = in.pod.Generation
+		return s
+	}
+	start := metav1.NewTime(startTime(*in)).Rfc3339Copy()
+	s := &corev1.PodStatus{
+		ObservedGeneration: in.pod.Generation, StartTime: &start, QOSClass: qosClass(in.pod),
+		Phase: corev1.PodFailed, Reason: in.mem.outcome.reason, Message: in.mem.outcome.message,
+	}
+	b := &statusBuilder{input: *in, prev: &in.pod.Status}
+	for _, t := range []corev1.PodConditionType{corev1.PodReady, corev1.ContainersReady} {
+		b.add(s, corev1.PodCondition{Type: t, Status: corev1.ConditionFalse, Reason: reasonPodFailed})
+	}
+	b.add(s, b.scheduled())
+	return s
 }
 
 type statusBuilder struct {
@@ -57,6 +94,9 @@ func (b *statusBuilder) build() *corev1.PodStatus {
 		c := corev1.Container(b.pod.Spec.EphemeralContainers[i].EphemeralContainerCommon)
 		s.EphemeralContainerStatuses = append(s.EphemeralContainerStatuses, b.ephemeral(&c))
 	}
+	if b.ended {
+		b.conclude(s)
+	}
 	b.phase(s)
 	b.conditions(s)
 	return s
@@ -66,12 +106,15 @@ func (b *statusBuilder) build() *corev1.PodStatus {
 // nothing runs any more, and never taken back.
 func (b *statusBuilder) phase(s *corev1.PodStatus) {
 	computed := phaseOf(b.pod, s, b.ended, b.appStarted())
+	if !b.ending && b.replacing() {
+		computed = corev1.PodRunning
+	}
 	switch last := lastPhase(b.input); {
 	case terminal(last):
 		s.Phase = last
 	case b.obs.running() && terminal(computed):
 		s.Phase = b.prev.Phase
-	case b.outcome != nil && b.ended:
+	case b.ended && (b.outcome != nil || !terminal(computed)):
 		s.Phase = corev1.PodFailed
 	case b.outcome != nil || b.ending && !b.ended:
 		// Containers that stop one by one do not make the pod pending again.
@@ -115,6 +158,14 @@ func (b *statusBuilder) addresses(s *corev1.PodStatus) {
 	}
 }
 
+// replacing says whether a container has ended only to be made again.
+func (b *statusBuilder) replacing() bool {
+	return slices.ContainsFunc(b.pod.Spec.Containers, func(c corev1.Container) bool {
+		have := b.obs.newest(c.Name)
+		return have != nil && have.state == cri.StateExited && b.mem.replaced[have.id]
+	})
+}
+
 // appStarted says whether an app container was started in the present sandbox.
 func (b *statusBuilder) appStarted() bool {
 	for i := range b.pod.Spec.Containers {
@@ -126,39 +177,7 @@ func (b *statusBuilder) appStarted() bool {
 }
 
 // qosClass is the pod's class by its requests and limits of CPU and memory.
-func qosClass(pod *corev1.Pod) corev1.PodQOSClass {
-	if pod.Status.QOSClass != "" {
-		return pod.Status.QOSClass
-	}
-	some, guaranteed := false, true
-	each := func(r *corev1.ResourceRequirements) {
-		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-			req, lim := r.Requests[name], r.Limits[name]
-			some = some || !req.IsZero() || !lim.IsZero()
-			if lim.IsZero() || (!req.IsZero() && req.Cmp(lim) != 0) {
-				guaranteed = false
-			}
-		}
-	}
-	if pod.Spec.Resources != nil && len(pod.Spec.Resources.Requests)+len(pod.Spec.Resources.Limits) > 0 {
-		each(pod.Spec.Resources)
-	} else {
-		for i := range pod.Spec.InitContainers {
-			each(&pod.Spec.InitContainers[i].Resources)
-		}
-		for i := range pod.Spec.Containers {
-			each(&pod.Spec.Containers[i].Resources)
-		}
-	}
-	switch {
-	case !some:
-		return corev1.PodQOSBestEffort
-	case guaranteed:
-		return corev1.PodQOSGuaranteed
-	default:
-		return corev1.PodQOSBurstable
-	}
-}
+func qosClass(pod *corev1.Pod) corev1.PodQOSClass { return demand.QOS(pod) }
 
 // apiTime has the API's resolution, so that a status compares equal to itself
 // after a round trip.

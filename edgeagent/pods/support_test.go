@@ -99,13 +99,14 @@ type recorder struct {
 	mu      sync.Mutex
 	status  map[string]corev1.PodStatus // by namespace/name
 	history map[string][]string         // what each pod went through, see describe
+	static  map[string]*corev1.Pod      // by namespace/name
 	gone    []types.UID
 	events  []string
 	changed chan struct{}
 }
 
 func newRecorder() *recorder {
-	return &recorder{status: map[string]corev1.PodStatus{}, history: map[string][]string{}, changed: make(chan struct{}, 1)}
+	return &recorder{status: map[string]corev1.PodStatus{}, history: map[string][]string{}, static: map[string]*corev1.Pod{}, changed: make(chan struct{}, 1)}
 }
 
 func (r *recorder) ring() {
@@ -113,6 +114,12 @@ func (r *recorder) ring() {
 	case r.changed <- struct{}{}:
 	default:
 	}
+}
+
+func (r *recorder) StaticPod(p *corev1.Pod) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.static[p.Namespace+"/"+p.Name] = p
 }
 
 func (r *recorder) PodStatus(p *corev1.Pod) {
@@ -204,8 +211,10 @@ func describe(s *corev1.PodStatus) string {
 type noCgroups struct{}
 
 func (noCgroups) Ensure(string, cgroups.Limits) error { return nil }
-func (noCgroups) Remove(string) error                 { return nil }
+func (noCgroups) Remove(...string) error              { return nil }
 func (noCgroups) Children(string) ([]string, error)   { return nil, nil }
+func (noCgroups) Has(string) bool                     { return true }
+func (noCgroups) Memory(string) (uint64, error)       { return 0, nil }
 
 // newPod returns a pod of one container, changed by the given functions.
 func newPod(name string, change ...func(*corev1.Pod)) *corev1.Pod {

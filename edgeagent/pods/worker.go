@@ -8,8 +8,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skerry-io/skerry/edgeagent/pods/volumes"
 )
@@ -24,12 +22,15 @@ type worker struct {
 	done chan result
 
 	// The run loop's own.
-	pod      *corev1.Pod // nil until read, and for a pod only in the runtime
+	wanted   *corev1.Pod // nil until read, and for a pod only in the runtime
+	pod      *corev1.Pod // wanted, with the resources that it was given
 	gone     bool        // the store does not have this UID
 	obs      *observed
 	mem      *memory
 	next     time.Time
 	reported *corev1.PodStatus
+	unsaved  bool      // the next agent would not know what was reported
+	saveAt   time.Time // not before
 	goneSaid bool
 	adopted  bool // what a former agent has left was read
 	// respecified: the pod has another spec than before, so that what failed may
@@ -37,20 +38,18 @@ type worker struct {
 	respecified bool
 	observeErr  bool // logged once per outage
 	ops         sync.WaitGroup
+	told        toldStep
+	shown       func(*objectChange)
 
 	mu      sync.Mutex // guards the following fields
 	desired bool       // the store may have changed
 	objects bool       // an object that the pod uses may have changed
 	runtime bool       // the runtime may have changed
+	images  bool       // images have come
+	changes []*objectChange
+	ended   bool // it will show nothing any more
+	order   *End // to end the pod
 	view    view
-}
-
-// view is what other goroutines may see of a worker.
-type view struct {
-	pod    *corev1.Pod
-	status *corev1.PodStatus
-	obs    *observed
-	busy   bool // something is going on, so that relists should be frequent
 }
 
 const (
@@ -79,6 +78,14 @@ func (w *worker) ring(desired, objects, runtime bool) {
 	case w.bell <- struct{}{}:
 	default:
 	}
+}
+
+// imagesChanged wakes the worker for images that have come.
+func (w *worker) imagesChanged() {
+	w.mu.Lock()
+	w.images = true
+	w.mu.Unlock()
+	w.ring(false, false, false)
 }
 
 // run works until ctx ends or nothing of a deleted pod is left. Ending ctx
@@ -114,33 +121,36 @@ func (w *worker) run(ctx context.Context) {
 func (w *worker) step(ctx context.Context) bool {
 	w.drain()
 	w.mu.Lock()
-	desired, objects, runtime := w.desired, w.objects, w.runtime
-	w.desired, w.objects, w.runtime = false, false, false
+	desired, objects, runtime, images := w.desired, w.objects, w.runtime, w.images
+	w.desired, w.objects, w.runtime, w.images = false, false, false, false
 	w.mu.Unlock()
 	if (desired && !w.readDesired()) || ((runtime || w.obs == nil) && !w.observe(ctx)) {
 		w.mu.Lock()
-		w.desired, w.objects, w.runtime = w.desired || desired, w.objects || objects, w.runtime || runtime
+		w.desired, w.objects, w.runtime, w.images = w.desired || desired, w.objects || objects, w.runtime || runtime, w.images || images
 		w.mu.Unlock()
 		w.next = time.Now().Add(observeRetry)
 		return false
 	}
-	if !w.adopted {
-		w.adopted = true
-		if w.mem.before = w.env.savedStatus(w.ref.UID); w.mem.before != nil {
-			w.mem.adopt(w.mem.before, w.obs)
-		}
-	}
+	w.obey()
+	w.account(time.Now())
 	if objects || w.respecified {
 		w.respecified = false
 		w.mem.desiredChanged()
 	}
-	if objects && w.mem.volumes.done && w.follows() {
-		w.mem.volumesStale = true
+	if images {
+		w.mem.imagesChanged()
 	}
-	d := decide(input{
+	if objects {
+		w.outdate()
+	}
+	in := input{
 		pod: w.pod, gone: w.gone, obs: w.obs, mem: w.mem,
 		hostIPs: w.env.HostIP(), now: time.Now(), runtime: w.env.runtimeName,
-	})
+	}
+	if w.mem.began.IsZero() && w.pod != nil {
+		w.mem.began = localTime(startTime(in), in.now, time.Time{})
+	}
+	d := decide(in)
 	w.next = d.next
 	if d.outcome != nil {
 		w.mem.outcome = d.outcome
@@ -149,6 +159,7 @@ func (w *worker) step(ctx context.Context) bool {
 	if d.ending && w.mem.terminating.IsZero() {
 		w.mem.terminating = time.Now()
 	}
+	w.leave(&d)
 	w.publish(&d)
 	if d.status != nil && terminal(d.status.Phase) && !d.ending {
 		w.ring(false, false, false) // it has finished: let it give back what it holds
@@ -161,6 +172,10 @@ func (w *worker) step(ctx context.Context) bool {
 	for _, a := range d.actions {
 		w.launch(ctx, a)
 	}
+	if w.settled() {
+		w.env.starts.settle(w.ref.UID)
+	}
+	w.tell(&d)
 	if d.gone {
 		return w.sayGone()
 	}
@@ -193,13 +208,13 @@ func (w *worker) readDesired() bool {
 	case pod.UID != w.ref.UID:
 		w.gone = true
 	default:
-		if old := w.pod; old != nil && w.mem.volumes.done && w.follows() {
-			// The downward API shows them.
-			changed := !maps.Equal(old.Labels, pod.Labels) || !maps.Equal(old.Annotations, pod.Annotations)
-			w.mem.volumesStale = w.mem.volumesStale || changed
+		// The downward API shows labels and annotations, in files and in variables.
+		if old := w.pod; old == nil || !maps.Equal(old.Labels, pod.Labels) || !maps.Equal(old.Annotations, pod.Annotations) {
+			w.outdate()
+			w.respecified = true
 		}
 		w.respecified = w.respecified || w.pod == nil || w.pod.Generation != pod.Generation
-		w.gone, w.pod = false, pod
+		w.gone, w.wanted, w.pod = false, pod, w.env.ledger.view(pod)
 	}
 	return true
 }
@@ -215,17 +230,35 @@ func (w *worker) observe(ctx context.Context) bool {
 	}
 	w.observeErr = false
 	w.obs = obs
+	if !w.adopted {
+		w.adopted = true
+		if w.mem.before = w.env.savedStatus(w.ref.UID); w.mem.before != nil {
+			w.mem.adopt(w.mem.before, obs)
+		}
+	}
+	w.mem.pardon(obs)
+	obs.unbegun(w.mem.answered, w.mem.before)
 	for k := range w.mem.probes {
 		if obs.find(k.id) == nil {
 			delete(w.mem.probes, k)
 		}
 	}
-	for id := range w.mem.collected {
-		if obs.find(id) == nil {
-			delete(w.mem.collected, id)
+	for _, ids := range []map[string]bool{w.mem.collected, w.mem.answered, w.mem.replaced} {
+		for id := range ids {
+			if obs.find(id) == nil {
+				delete(ids, id)
+			}
 		}
 	}
 	return true
+}
+
+// outdate says that what volumes show may have changed; those that are just being
+// made may have been read before it did.
+func (w *worker) outdate() {
+	if (w.mem.volumes.done || w.acts(actSetUpVolumes)) && w.follows() {
+		w.mem.volumesStale = true
+	}
 }
 
 // follows says whether a volume of the pod shows objects that may have changed.
@@ -249,6 +282,9 @@ func (w *worker) launch(ctx context.Context, a action) {
 	switch a.kind {
 	case actKill:
 		o.deadline = now.Add(a.grace)
+		if a.replace {
+			w.mem.replaced[a.id] = true
+		}
 	case actStart:
 		if !a.finished.IsZero() {
 			w.mem.restarting(a.container, a.finished, now)
@@ -275,78 +311,4 @@ func (w *worker) launch(ctx context.Context, a action) {
 		case <-ctx.Done():
 		}
 	})
-}
-
-// publish reports a status that differs from the last one, and shows the
-// worker's view to others.
-func (w *worker) publish(d *decision) {
-	if d.status != nil {
-		w.backOffEvents(d.status)
-		w.mem.status = d.status
-	}
-	v := view{pod: w.pod, status: w.mem.status, obs: w.obs, busy: w.busy(d)}
-	w.mu.Lock()
-	w.view = v
-	w.mu.Unlock()
-	if d.status == nil || w.gone || equality.Semantic.DeepEqual(w.reported, d.status) {
-		return
-	}
-	w.reported = d.status
-	w.env.Reporter.PodStatus(&corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: w.pod.Namespace, Name: w.pod.Name, UID: w.pod.UID,
-			ResourceVersion: w.pod.ResourceVersion, Generation: w.pod.Generation,
-			DeletionTimestamp: w.pod.DeletionTimestamp, DeletionGracePeriodSeconds: w.pod.DeletionGracePeriodSeconds,
-		},
-		Status: *d.status,
-	})
-	if w.pod.DeletionTimestamp != nil {
-		return // its directory is about to go
-	}
-	if err := w.env.saveStatus(w.ref.UID, d.status); err != nil {
-		w.env.Log.Warn("status not kept for the next agent", "pod", w.ref.Name, "namespace", w.ref.Namespace, "error", err)
-	}
-}
-
-// busy says whether the pod is likely to change soon: it is on its way to
-// somewhere, or its containers are there to end.
-func (w *worker) busy(d *decision) bool {
-	if len(d.actions) > 0 || d.ending && !w.mem.released.done && !w.mem.cleaned.done {
-		return true
-	}
-	for _, o := range w.mem.ops {
-		if o.action.kind != actProbe {
-			return true
-		}
-	}
-	if d.status == nil {
-		return true
-	}
-	ready := findCondition(d.status.Conditions, corev1.PodReady)
-	return d.status.Phase == corev1.PodPending ||
-		d.status.Phase == corev1.PodRunning && (ready == nil || ready.Status != corev1.ConditionTrue || w.pod.Spec.RestartPolicy != corev1.RestartPolicyAlways)
-}
-
-// sayGone reports the end of a pod that the API still has, once. The worker
-// itself ends when the store has forgotten the pod too.
-func (w *worker) sayGone() bool {
-	if w.gone {
-		return true
-	}
-	if !w.goneSaid {
-		w.goneSaid = true
-		w.env.Reporter.PodGone(w.ref.Namespace, w.ref.Name, w.ref.UID)
-	}
-	return false
-}
-
-func (w *worker) event(container, kind, reason, message string) {
-	w.env.event(w.pod, container, kind, reason, message)
-}
-
-// snapshotView returns what others may see.
-func (w *worker) snapshotView() view {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.view
 }

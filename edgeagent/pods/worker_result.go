@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,9 @@ func (w *worker) finish(r result) {
 		// We ended it ourselves, to do something else.
 		return
 	}
+	if f, ok := errors.AsType[*startError](r.err); r.err != nil && (!ok || !f.orphaned()) {
+		w.env.starts.settle(w.ref.UID) // nobody waits for what fails
+	}
 	switch r.action.kind {
 	case actSetUpVolumes, actRefreshVolumes:
 		w.volumesDone(r, now)
@@ -55,6 +59,8 @@ func (w *worker) finish(r result) {
 			delete(w.mem.collected, r.action.id)
 			w.env.Log.Warn("dead container not removed", "pod", w.ref.Name, "namespace", w.ref.Namespace, "id", r.action.id, "error", r.err)
 		}
+	case actResize:
+		w.resizeDone(r, now)
 	case actRelease:
 		w.endDone(&w.mem.released, r, now)
 	case actCleanUp:
@@ -77,7 +83,11 @@ func (s *step) record(err error, now time.Time) {
 		return
 	}
 	s.done = false
-	s.retryAt = now.Add(min(stepRetry<<min(s.fails, 10), stepRetryMax))
+	longest := stepRetryMax
+	if noRuntime(err) {
+		longest = runtimeRetry
+	}
+	s.retryAt = now.Add(min(stepRetry<<min(s.fails, 10), longest))
 	s.fails++
 }
 
@@ -115,10 +125,9 @@ func (w *worker) startDone(r result, now time.Time) {
 	if !errors.As(r.err, &f) {
 		f = fail(reasonCreateError, "Failed", r.err)
 	}
-	w.mem.startFailed(f, name, now)
-	w.event(name, corev1.EventTypeWarning, f.event, startMessage(f))
-	switch f.reason {
-	case reasonErrImagePull, reasonImageNever, reasonImageName, reasonImageInspect:
+	w.mem.startFailed(f, r.action, now)
+	w.event(name, corev1.EventTypeWarning, f.event, cmp.Or(f.told, startMessage(f)))
+	if lacksImage(f.reason) || f.reason == reasonImageName {
 		w.event(name, corev1.EventTypeWarning, "Failed", "Error: "+f.reason)
 	}
 	w.env.Log.Info("container not started", "pod", w.ref.Name, "namespace", w.ref.Namespace,
@@ -136,6 +145,7 @@ func (w *worker) probed(r result) {
 		return
 	}
 	rec.count(r.probe, spec)
+	w.env.probes.note(w.ref, c.Name, r.action.probe, r.probe)
 	switch r.probe {
 	case probe.Failure:
 		w.event(c.Name, corev1.EventTypeWarning, "Unhealthy", fmt.Sprintf("%s probe failed: %s", r.action.probe, r.text))

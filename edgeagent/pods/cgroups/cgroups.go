@@ -1,7 +1,7 @@
-// Package cgroups makes and removes the pods' parent control groups, in which
-// the runtime puts sandboxes and containers. It serves edgeagent/pods and knows
-// both the v1 hierarchies and the unified v2 tree, with the cgroupfs naming of
-// the kubelet: ROOT/POD, ROOT/burstable/POD, ROOT/besteffort/POD.
+// Package cgroups names, makes and removes the pods' parent control groups, in
+// which the runtime puts sandboxes and containers. It knows both the v1 hierarchies
+// and the unified v2 tree. Layout has the kubelet's names with either driver; Tree is
+// the cgroupfs driver, and what package systemd builds on.
 //
 // All calls are idempotent: Ensure on a group that is there only sets its
 // limits again, Remove of one that is gone succeeds.
@@ -18,12 +18,27 @@ import (
 	"strings"
 )
 
-// Limits are the settings of one group. Zero leaves what the kernel has.
+// Unbounded takes a limit off a group again, and gives it the weight of a new one.
+const Unbounded = -1
+
+// What new groups have.
+const (
+	newShares = 1024
+	newWeight = 100
+	noLimit   = "max"
+)
+
+// Limits are the settings of one group. Zero leaves what the kernel has. Shares,
+// quota, memory and PIDs may be Unbounded.
 type Limits struct {
 	CPUShares   int64 // cgroup v1 scale, 2..262144
 	CPUQuota    int64 // microseconds per CPUPeriod
 	CPUPeriod   int64
 	MemoryLimit int64
+	// PIDs is how many processes and threads may be in it.
+	PIDs int64
+	// HugePages are bytes by size of page, such as 2MB. Here zero means none.
+	HugePages map[string]uint64
 }
 
 // Tree is where control groups are mounted.
@@ -82,12 +97,24 @@ func (t *Tree) Ensure(path string, l Limits) error {
 	return nil
 }
 
-// Remove removes the group at path with all groups below it. It fails while a
-// process is in one of them.
-func (t *Tree) Remove(path string) error {
+// Remove removes the groups at paths with all groups below them. It kills what is
+// still in them: processes that the runtime has forgotten, as when it died while it
+// made them.
+func (t *Tree) Remove(paths ...string) error {
+	var errs []error
+	for _, path := range paths {
+		for _, r := range t.roots() {
+			errs = append(errs, removeBusy(filepath.Join(r, path)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Kill kills what is in the group at path and in those below it.
+func (t *Tree) Kill(path string) error {
 	var errs []error
 	for _, r := range t.roots() {
-		errs = append(errs, removeTree(filepath.Join(r, path)))
+		errs = append(errs, kill(filepath.Join(r, path)))
 	}
 	return errors.Join(errs...)
 }
@@ -112,6 +139,11 @@ func (t *Tree) Children(path string) ([]string, error) {
 		}
 	}
 	return out, nil
+}
+
+// Has says whether the group at path is there.
+func (t *Tree) Has(path string) bool {
+	return slices.ContainsFunc(t.roots(), func(r string) bool { return exists(filepath.Join(r, path)) })
 }
 
 // roots are all places where a group may have been made.
@@ -164,11 +196,16 @@ func inherit(parent, dir, file string) error {
 }
 
 func setV1(dir string, l Limits) error {
+	if l.CPUShares < 0 {
+		l.CPUShares = newShares
+	}
 	return errors.Join(
 		setValue(dir, "cpu.shares", l.CPUShares),
 		setValue(dir, "cpu.cfs_period_us", l.CPUPeriod),
 		setValue(dir, "cpu.cfs_quota_us", l.CPUQuota),
 		setValue(dir, "memory.limit_in_bytes", l.MemoryLimit),
+		setPIDs(dir, l.PIDs),
+		setHugePages(dir, l.HugePages, "limit_in_bytes"),
 	)
 }
 
@@ -183,9 +220,19 @@ func (t *Tree) ensureV2(path string, l Limits) error {
 			return fmt.Errorf("make cgroup: %w", err)
 		}
 	}
-	if l.CPUShares > 0 {
-		// The kernel's shares 2..262144 map linearly onto weights 1..10000.
-		if err := setValue(dir, "cpu.weight", 1+((l.CPUShares-2)*9999)/262142); err != nil {
+	if l.CPUShares != 0 {
+		if err := setValue(dir, "cpu.weight", Weight(l.CPUShares)); err != nil {
+			return err
+		}
+	}
+	if l.MemoryLimit < 0 {
+		if err := setText(dir, "memory.max", noLimit); err != nil {
+			return err
+		}
+		l.MemoryLimit = 0
+	}
+	if l.CPUQuota < 0 {
+		if err := setText(dir, "cpu.max", noLimit); err != nil {
 			return err
 		}
 	}
@@ -194,7 +241,64 @@ func (t *Tree) ensureV2(path string, l Limits) error {
 			return err
 		}
 	}
-	return setValue(dir, "memory.max", l.MemoryLimit)
+	return errors.Join(
+		setValue(dir, "memory.max", l.MemoryLimit),
+		setPIDs(dir, l.PIDs),
+		setHugePages(dir, l.HugePages, "max"),
+	)
+}
+
+// Weight is what cgroup v2 has for shares of v1: 2..262144 map linearly onto
+// 1..10000.
+func Weight(shares int64) int64 {
+	if shares < 0 {
+		return newWeight
+	}
+	return 1 + ((shares-2)*9999)/262142
+}
+
+func setPIDs(dir string, most int64) error {
+	if most < 0 {
+		return setText(dir, "pids.max", noLimit)
+	}
+	return setValue(dir, "pids.max", most)
+}
+
+func setHugePages(dir string, most map[string]uint64, file string) error {
+	for size, bytes := range most {
+		if err := setText(dir, "hugetlb."+size+"."+file, strconv.FormatUint(bytes, 10)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Memory is how many bytes the processes of the group at path use, what the kernel
+// caches for them included.
+func (t *Tree) Memory(path string) (uint64, error) {
+	file := filepath.Join(t.unified, path, "memory.current")
+	if !t.Unified() {
+		file = ""
+		for _, h := range t.v1 {
+			if f := filepath.Join(h, path, "memory.usage_in_bytes"); exists(f) {
+				file = f
+			}
+		}
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return 0, fmt.Errorf("read memory of cgroup %s: %w", path, err)
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read memory of cgroup %s: %w", path, err)
+	}
+	return n, nil
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 // delegate passes the controllers on to the children of dir.

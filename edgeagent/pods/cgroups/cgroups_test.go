@@ -80,6 +80,36 @@ func TestEnsureV2(t *testing.T) {
 	}
 }
 
+// TestUnbounded gives a group back what a new one has.
+func TestUnbounded(t *testing.T) {
+	for version, files := range map[string]map[string]string{
+		"v1": {"cpu/k/cpu.shares": "1024", "cpu/k/memory.limit_in_bytes": "-1", "cpu/k/pids.max": "max", "cpu/k/cpu.cfs_quota_us": "-1"},
+		"v2": {"k/cpu.weight": "100", "k/memory.max": "max", "k/pids.max": "max", "k/cpu.max": "max"},
+	} {
+		mount := t.TempDir()
+		if version == "v1" {
+			write(t, filepath.Join(mount, "cpu/cgroup.procs"), "")
+		} else {
+			write(t, filepath.Join(mount, "cgroup.controllers"), "")
+		}
+		for file := range files {
+			write(t, filepath.Join(mount, file), "77")
+		}
+		tree, err := Open(mount)
+		if err == nil {
+			err = tree.Ensure("/k", Limits{CPUShares: Unbounded, CPUQuota: Unbounded, MemoryLimit: Unbounded, PIDs: Unbounded})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for file, want := range files {
+			if got, _ := os.ReadFile(filepath.Join(mount, file)); string(got) != want {
+				t.Errorf("%s: %s = %q, want %q", version, file, got, want)
+			}
+		}
+	}
+}
+
 func TestRemoveGone(t *testing.T) {
 	mount := t.TempDir()
 	write(t, filepath.Join(mount, "cpu/cgroup.procs"), "")

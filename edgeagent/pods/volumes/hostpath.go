@@ -10,46 +10,79 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// setUpHostPath makes or checks what the pod mounts from the host.
+// setUpHostPath makes or checks what the pod mounts from the host. The words are the
+// kubelet's.
 func setUpHostPath(src *corev1.HostPathVolumeSource) error {
 	kind := corev1.HostPathUnset
 	if src.Type != nil {
 		kind = *src.Type
 	}
-	info, err := os.Stat(src.Path)
-	switch {
-	case kind == corev1.HostPathUnset:
+	if kind == corev1.HostPathUnset {
 		return nil
-	case errors.Is(err, fs.ErrNotExist) && kind == corev1.HostPathDirectoryOrCreate:
+	}
+	want := kindName(kind)
+	if want == "" {
+		return fmt.Errorf("%s is an invalid volume type", kind)
+	}
+	info, err := os.Stat(src.Path)
+	absent := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case absent && kind == corev1.HostPathDirectoryOrCreate:
 		return os.MkdirAll(src.Path, 0o755)
-	case errors.Is(err, fs.ErrNotExist) && kind == corev1.HostPathFileOrCreate:
+	case absent && kind == corev1.HostPathFileOrCreate:
 		f, err := os.OpenFile(filepath.Clean(src.Path), os.O_CREATE|os.O_RDONLY, 0o644)
 		if err != nil {
 			return err
 		}
 		return f.Close()
-	case err != nil:
-		return fmt.Errorf("hostPath type check failed: %w", err)
+	case absent:
+		err = fmt.Errorf("path %q does not exist", src.Path)
 	}
-	if !matches(info.Mode(), kind) {
-		return fmt.Errorf("hostPath type check failed: %s is not a %s", src.Path, kind)
+	if err != nil {
+		return fmt.Errorf("hostPath type check failed, %s is not a %s, unable to determine its type: %w", src.Path, want, err)
+	}
+	has := kindOf(info.Mode())
+	if kindName(has) != want {
+		if has == corev1.HostPathUnset {
+			return fmt.Errorf("hostPath type check failed, %s is not a %s, unable to determine its type: only recognise file, directory, socket, block device and character device",
+				src.Path, want)
+		}
+		return fmt.Errorf("hostPath type check failed: %s is not a %s, it's a %s", src.Path, want, has)
 	}
 	return nil
 }
 
-func matches(mode fs.FileMode, kind corev1.HostPathType) bool {
+// kindName is what messages call a type; empty for one that is none.
+func kindName(kind corev1.HostPathType) string {
 	switch kind {
 	case corev1.HostPathDirectory, corev1.HostPathDirectoryOrCreate:
-		return mode.IsDir()
+		return "directory"
 	case corev1.HostPathFile, corev1.HostPathFileOrCreate:
-		return mode.IsRegular()
+		return "file"
 	case corev1.HostPathSocket:
-		return mode&fs.ModeSocket != 0
+		return "socket file"
 	case corev1.HostPathCharDev:
-		return mode&fs.ModeCharDevice != 0
+		return "character device"
 	case corev1.HostPathBlockDev:
-		return mode&fs.ModeDevice != 0 && mode&fs.ModeCharDevice == 0
+		return "block device"
 	default:
-		return false
+		return ""
+	}
+}
+
+func kindOf(mode fs.FileMode) corev1.HostPathType {
+	switch {
+	case mode.IsDir():
+		return corev1.HostPathDirectory
+	case mode.IsRegular():
+		return corev1.HostPathFile
+	case mode&fs.ModeSocket != 0:
+		return corev1.HostPathSocket
+	case mode&fs.ModeCharDevice != 0:
+		return corev1.HostPathCharDev
+	case mode&fs.ModeDevice != 0:
+		return corev1.HostPathBlockDev
+	default:
+		return corev1.HostPathUnset
 	}
 }

@@ -2,7 +2,10 @@ package volumes
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -13,8 +16,35 @@ import (
 // kernelMounter mounts for real.
 type kernelMounter struct{}
 
+// Tmpfs is a file system in memory.
+type Tmpfs struct {
+	// Size is its limit in bytes; zero leaves it to the kernel.
+	Size int64
+	// Mode is that of its root, which belongs to Group if that is not nil, and then
+	// has the bits that fsGroup adds.
+	Mode  fs.FileMode
+	Group *int64
+	// NoSwap keeps it out of swap, where the kernel can (Linux 6.4).
+	NoSwap bool
+}
+
+// options are those of mount(2): the root has them from the start.
+func (t Tmpfs) options() string {
+	mode := uint32(t.Mode.Perm())
+	opts := ""
+	if t.Group != nil {
+		mode |= syscall.S_ISGID | groupReadWrite | groupEnter
+		opts = fmt.Sprintf(",gid=%d", *t.Group)
+	}
+	opts = fmt.Sprintf("mode=%o", mode) + opts
+	if t.Size > 0 {
+		opts += fmt.Sprintf(",size=%d", t.Size)
+	}
+	return opts
+}
+
 // Tmpfs mounts a tmpfs unless one is there.
-func (k kernelMounter) Tmpfs(dir string, size int64) error {
+func (k kernelMounter) Tmpfs(dir string, t Tmpfs) error {
 	mounts, err := k.Mounts(dir)
 	if err != nil {
 		return err
@@ -22,11 +52,14 @@ func (k kernelMounter) Tmpfs(dir string, size int64) error {
 	if slices.Contains(mounts, dir) {
 		return nil
 	}
-	opts := ""
-	if size > 0 {
-		opts = "size=" + strconv.FormatInt(size, 10)
+	err = syscall.EINVAL
+	if t.NoSwap {
+		err = syscall.Mount("tmpfs", dir, "tmpfs", 0, t.options()+",noswap")
 	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, opts); err != nil {
+	if errors.Is(err, syscall.EINVAL) {
+		err = syscall.Mount("tmpfs", dir, "tmpfs", 0, t.options())
+	}
+	if err != nil {
 		return fmt.Errorf("mount tmpfs at %s: %w", dir, err)
 	}
 	return nil
@@ -59,15 +92,23 @@ func (kernelMounter) Mounts(dir string) ([]string, error) {
 		return nil, fmt.Errorf("list mounts: %w", err)
 	}
 	defer func() { _ = f.Close() }()
+	return mountsBelow(f, dir)
+}
+
+// mountsBelow reads a mountinfo, of which a line may have any length: whoever takes a
+// mount for a directory removes what lies in it.
+func mountsBelow(r io.Reader, dir string) ([]string, error) {
 	var out []string
-	for s := bufio.NewScanner(f); s.Scan(); {
-		fields := strings.Fields(s.Text())
-		if len(fields) < 5 {
-			continue
+	ended := false
+	for lines := bufio.NewReader(r); !ended; {
+		line, err := lines.ReadString('\n')
+		if ended = errors.Is(err, io.EOF); err != nil && !ended {
+			return nil, fmt.Errorf("list mounts: %w", err)
 		}
-		p := unescape(fields[4])
-		if p == dir || strings.HasPrefix(p, dir+"/") {
-			out = append(out, p)
+		if fields := strings.Fields(line); len(fields) >= 5 {
+			if p := unescape(fields[4]); p == dir || strings.HasPrefix(p, dir+"/") {
+				out = append(out, p)
+			}
 		}
 	}
 	// Later mounts lie on top of, or below, earlier ones.

@@ -3,7 +3,6 @@ package volumes
 import (
 	"io/fs"
 	"os"
-	"path/filepath"
 )
 
 // The bits that fsGroup adds: the group may read, write unless the volume is
@@ -14,21 +13,38 @@ const (
 	groupEnter     = 0o110
 )
 
-// ownTree gives a tree to a group, as fsGroup asks.
-func ownTree(root string, group int64, readOnly bool) error {
-	return filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+// ownTree gives a tree to a group, as fsGroup asks. Nothing outside the tree is touched,
+// whatever a container makes of its directories meanwhile.
+func ownTree(path string, group int64, readOnly bool) error {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return err
+	}
+	defer root.Close() //nolint:errcheck // only read
+	return fs.WalkDir(root.FS(), ".", func(name string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		return own(path, group, readOnly)
+		return own(root, name, group, readOnly)
 	})
 }
 
-func own(path string, group int64, readOnly bool) error {
-	if err := os.Lchown(path, -1, int(group)); err != nil {
+// ownDir gives a directory, and nothing in it, to a group.
+func ownDir(path string, group int64, readOnly bool) error {
+	root, err := os.OpenRoot(path)
+	if err != nil {
 		return err
 	}
-	info, err := os.Lstat(path)
+	defer root.Close() //nolint:errcheck // only read
+	return own(root, ".", group, readOnly)
+}
+
+// own gives one file below root to a group.
+func own(root *os.Root, name string, group int64, readOnly bool) error {
+	if err := root.Lchown(name, -1, int(group)); err != nil {
+		return err
+	}
+	info, err := root.Lstat(name)
 	if err != nil {
 		return err
 	}
@@ -43,5 +59,5 @@ func own(path string, group int64, readOnly bool) error {
 	if info.IsDir() {
 		mode |= groupEnter | fs.ModeSetgid
 	}
-	return os.Chmod(path, mode)
+	return root.Chmod(name, mode)
 }

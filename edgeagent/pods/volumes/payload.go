@@ -30,23 +30,23 @@ const defaultExpiry = 3600
 func (m *Manager) payload(pod *corev1.Pod, v *corev1.Volume, facts downward.Facts) (files, error) {
 	switch {
 	case v.ConfigMap != nil:
-		return m.configMap(pod.Namespace, v.ConfigMap.Name, v.ConfigMap.Items, mode(v.ConfigMap.DefaultMode), truth(v.ConfigMap.Optional))
+		return m.configMap(pod.Namespace, v.ConfigMap.Name, v.ConfigMap.Items, look(v.ConfigMap.DefaultMode, v.ConfigMap.DefaultUser), truth(v.ConfigMap.Optional))
 	case v.Secret != nil:
-		return m.secret(pod.Namespace, v.Secret.SecretName, v.Secret.Items, mode(v.Secret.DefaultMode), truth(v.Secret.Optional))
+		return m.secret(pod.Namespace, v.Secret.SecretName, v.Secret.Items, look(v.Secret.DefaultMode, v.Secret.DefaultUser), truth(v.Secret.Optional))
 	case v.DownwardAPI != nil:
-		return downwardFiles(pod, v.DownwardAPI.Items, mode(v.DownwardAPI.DefaultMode), facts)
+		return downwardFiles(pod, v.DownwardAPI.Items, look(v.DownwardAPI.DefaultMode, v.DownwardAPI.DefaultUser), facts)
 	case v.Projected != nil:
-		return m.projected(pod, v.Projected, facts)
+		return m.projected(pod, v, facts)
 	default:
 		return nil, &UnsupportedError{Volume: v.Name, Source: sourceName(v)}
 	}
 }
 
-func (m *Manager) projected(pod *corev1.Pod, src *corev1.ProjectedVolumeSource, facts downward.Facts) (files, error) {
+func (m *Manager) projected(pod *corev1.Pod, v *corev1.Volume, facts downward.Facts) (files, error) {
 	all := files{}
-	def := mode(src.DefaultMode)
-	for i := range src.Sources {
-		s := &src.Sources[i]
+	def := look(v.Projected.DefaultMode, v.Projected.DefaultUser)
+	for i := range v.Projected.Sources {
+		s := &v.Projected.Sources[i]
 		var part files
 		var err error
 		switch {
@@ -59,9 +59,9 @@ func (m *Manager) projected(pod *corev1.Pod, src *corev1.ProjectedVolumeSource, 
 		case s.ServiceAccountToken != nil:
 			part, err = m.token(pod, s.ServiceAccountToken, def)
 		case s.ClusterTrustBundle != nil:
-			err = errors.New("clusterTrustBundle sources are not supported on this node")
+			part, err = m.trustBundle(pod, s.ClusterTrustBundle, def)
 		case s.PodCertificate != nil:
-			err = errors.New("podCertificate sources are not supported on this node")
+			part, err = m.certificate(pod, v.Name, i, s.PodCertificate, def)
 		default:
 			err = errors.New("a projected source of unknown kind is not supported on this node")
 		}
@@ -73,7 +73,7 @@ func (m *Manager) projected(pod *corev1.Pod, src *corev1.ProjectedVolumeSource, 
 	return all, nil
 }
 
-func (m *Manager) configMap(namespace, name string, items []corev1.KeyToPath, def int32, optional bool) (files, error) {
+func (m *Manager) configMap(namespace, name string, items []corev1.KeyToPath, def attributes, optional bool) (files, error) {
 	cm, err := m.objects.ConfigMap(namespace, name)
 	if errors.Is(err, ErrNotFound) {
 		if optional {
@@ -89,10 +89,10 @@ func (m *Manager) configMap(namespace, name string, items []corev1.KeyToPath, de
 		data[k] = []byte(v)
 	}
 	maps.Copy(data, cm.BinaryData)
-	return pick(data, items, def, optional, "references non-existent config key: ")
+	return pick(data, items, def, optional, "configmap references non-existent config key: ")
 }
 
-func (m *Manager) secret(namespace, name string, items []corev1.KeyToPath, def int32, optional bool) (files, error) {
+func (m *Manager) secret(namespace, name string, items []corev1.KeyToPath, def attributes, optional bool) (files, error) {
 	s, err := m.objects.Secret(namespace, name)
 	if errors.Is(err, ErrNotFound) {
 		if optional {
@@ -107,11 +107,11 @@ func (m *Manager) secret(namespace, name string, items []corev1.KeyToPath, def i
 }
 
 // pick maps the keys of an object to files, all of them or those listed.
-func pick(data map[string][]byte, items []corev1.KeyToPath, def int32, optional bool, missing string) (files, error) {
+func pick(data map[string][]byte, items []corev1.KeyToPath, def attributes, optional bool, missing string) (files, error) {
 	out := files{}
 	if len(items) == 0 {
 		for k, v := range data {
-			out[k] = file{data: v, mode: def}
+			out[k] = def.file(v)
 		}
 		return out, nil
 	}
@@ -123,16 +123,19 @@ func pick(data map[string][]byte, items []corev1.KeyToPath, def int32, optional 
 			}
 			return nil, errors.New(missing + item.Key)
 		}
-		f := file{data: v, mode: def}
+		f := def.file(v)
 		if item.Mode != nil {
 			f.mode = *item.Mode
+		}
+		if item.User != nil {
+			f.user = item.User
 		}
 		out[path.Clean(item.Path)] = f
 	}
 	return out, nil
 }
 
-func downwardFiles(pod *corev1.Pod, items []corev1.DownwardAPIVolumeFile, def int32, facts downward.Facts) (files, error) {
+func downwardFiles(pod *corev1.Pod, items []corev1.DownwardAPIVolumeFile, def attributes, facts downward.Facts) (files, error) {
 	out := files{}
 	for i := range items {
 		item := &items[i]
@@ -149,9 +152,12 @@ func downwardFiles(pod *corev1.Pod, items []corev1.DownwardAPIVolumeFile, def in
 		if err != nil {
 			return nil, err
 		}
-		f := file{data: []byte(text), mode: def}
+		f := def.file([]byte(text))
 		if item.Mode != nil {
 			f.mode = *item.Mode
+		}
+		if item.User != nil {
+			f.user = item.User
 		}
 		out[path.Clean(item.Path)] = f
 	}
@@ -160,7 +166,7 @@ func downwardFiles(pod *corev1.Pod, items []corev1.DownwardAPIVolumeFile, def in
 
 // token is readable by root only, unless the pod says who else must read it:
 // by fsGroup, or by one runAsUser that all its containers share.
-func (m *Manager) token(pod *corev1.Pod, src *corev1.ServiceAccountTokenProjection, def int32) (files, error) {
+func (m *Manager) token(pod *corev1.Pod, src *corev1.ServiceAccountTokenProjection, def attributes) (files, error) {
 	seconds := int64(defaultExpiry)
 	if src.ExpirationSeconds != nil {
 		seconds = *src.ExpirationSeconds
@@ -172,11 +178,23 @@ func (m *Manager) token(pod *corev1.Pod, src *corev1.ServiceAccountTokenProjecti
 	if err != nil {
 		return nil, fmt.Errorf("service account token: %w", err)
 	}
-	f := file{data: []byte(t.Status.Token), mode: def, user: onlyUser(pod)}
+	return files{path.Clean(strings.TrimPrefix(src.Path, "/")): private(pod, []byte(t.Status.Token), def, src.User)}, nil
+}
+
+// private makes a file that nobody reads but the user that it is for, if the pod says
+// who that is.
+func private(pod *corev1.Pod, data []byte, def attributes, user *int64) file {
+	f := def.file(data)
+	switch {
+	case user != nil:
+		f.user = user
+	case f.user == nil:
+		f.user = onlyUser(pod)
+	}
 	if f.user != nil || fsGroup(pod) != nil {
 		f.mode = 0o600
 	}
-	return files{path.Clean(strings.TrimPrefix(src.Path, "/")): f}, nil
+	return f
 }
 
 // onlyUser is the user that all containers run as, if there is one.
@@ -210,11 +228,20 @@ func onlyUser(pod *corev1.Pod) *int64 {
 	return one
 }
 
-func mode(m *int32) int32 {
-	if m == nil {
-		return 0o644
-	}
-	return *m
+// attributes are what the files of a volume have unless they say otherwise.
+type attributes struct {
+	mode int32
+	user *int64
 }
+
+func look(mode *int32, user *int64) attributes {
+	a := attributes{mode: 0o644, user: user}
+	if mode != nil {
+		a.mode = *mode
+	}
+	return a
+}
+
+func (a attributes) file(data []byte) file { return file{data: data, mode: a.mode, user: a.user} }
 
 func truth(b *bool) bool { return b != nil && *b }

@@ -12,62 +12,50 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// SubPath binds a path inside a volume to a place of its own and returns that
-// place. Containers write to the volume while we resolve the path, so it is
-// opened through os.Root, which no symbolic link leads out of, and what is
-// mounted is the opened file, not its name.
-func (m *Manager) SubPath(pod *corev1.Pod, v *corev1.Volume, container string, index int, sub string) (string, error) {
+// CheckSubPath says whether a subPath, with its variables expanded, may be looked
+// for in a volume. The words are the kubelet's.
+func CheckSubPath(sub string) error {
 	if filepath.IsAbs(sub) {
-		return "", fmt.Errorf("error SubPath `%s` must not be an absolute path", sub)
+		return fmt.Errorf("error SubPath `%s` must not be an absolute path", sub)
 	}
-	for part := range strings.SplitSeq(filepath.ToSlash(sub), "/") {
+	for part := range strings.SplitSeq(sub, "/") {
 		if part == ".." {
-			return "", fmt.Errorf("unable to provision SubPath `%s`: must not contain '..'", sub)
+			return fmt.Errorf("unable to provision SubPath `%s`: must not contain '..'", sub)
 		}
 	}
-	fail := func(err error) error {
+	return nil
+}
+
+// SubPath binds a path inside a volume to a place of its own and returns that
+// place. Containers write to the volume while the path is resolved, so the kernel
+// resolves it, and what is mounted is what was opened, not its name.
+func (m *Manager) SubPath(pod *corev1.Pod, v *corev1.Volume, container string, index int, sub string) (string, error) {
+	if err := CheckSubPath(sub); err != nil {
+		return "", err
+	}
+	// The cause may tell the user of a pod about the host's files.
+	fail := func(what string, err error) error {
 		m.log.Warn("subpath not usable", "pod_uid", pod.UID, "volume", v.Name, "error", err)
-		// The cause may tell the user of a pod about the host's files.
-		return fmt.Errorf("failed to prepare subPath for volumeMount %q of container %q", v.Name, container)
+		return fmt.Errorf("failed to %s for volumeMount %q of container %q", what, v.Name, container)
 	}
-	base := m.Path(pod, v)
-	root, err := os.OpenRoot(base)
-	if err != nil {
-		return "", fail(err)
+	base, sub := m.Path(pod, v), filepath.Clean(sub)
+	from, err := openBeneath(base, sub)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeBeneath(base, sub); err != nil {
+			return "", fail("create subPath directory", err)
+		}
+		from, err = openBeneath(base, sub)
 	}
-	defer func() { _ = root.Close() }()
-	from, err := openOrMake(root, base, filepath.Clean(sub))
 	if err != nil {
-		return "", fail(err)
+		return "", fail("prepare subPath", err)
 	}
 	defer func() { _ = from.Close() }()
 
 	target := filepath.Join(m.PodDir(pod.UID), "volume-subpaths", v.Name, container, strconv.Itoa(index))
 	if err := m.bind(from, target); err != nil {
-		return "", fail(err)
+		return "", fail("prepare subPath", err)
 	}
 	return target, nil
-}
-
-// openOrMake opens sub, making it a directory like the volume's own if it is
-// not there.
-func openOrMake(root *os.Root, base, sub string) (*os.File, error) {
-	f, err := root.Open(sub)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return f, err
-	}
-	info, err := os.Stat(base)
-	if err != nil {
-		return nil, err
-	}
-	if err := root.MkdirAll(sub, info.Mode().Perm()); err != nil {
-		return nil, err
-	}
-	// Once more with the umask's bits.
-	if err := root.Chmod(sub, info.Mode()&(fs.ModePerm|fs.ModeSetgid)); err != nil {
-		return nil, err
-	}
-	return root.Open(sub)
 }
 
 func (m *Manager) bind(from *os.File, target string) error {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -35,7 +37,7 @@ type Objects interface {
 type Mounter interface {
 	// Tmpfs mounts a tmpfs at dir unless one is mounted there. Zero size means
 	// the kernel's default.
-	Tmpfs(dir string, size int64) error
+	Tmpfs(dir string, t Tmpfs) error
 	// Bind binds an open file or directory onto target.
 	Bind(from *os.File, target string) error
 	// Unmount removes a mount.
@@ -49,11 +51,17 @@ type Mounter interface {
 type UnsupportedError struct {
 	Volume string
 	Source string
+	// Why tells more than that this node can't; it may be empty.
+	Why string
 }
 
 // Error names the volume and its source.
 func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("volume %q: %s volumes are not supported on this node", e.Volume, e.Source)
+	text := fmt.Sprintf("volume %q: %s volumes are not supported on this node", e.Volume, e.Source)
+	if e.Why != "" {
+		text += ": " + e.Why
+	}
+	return text
 }
 
 // SetUpError says which volume could not be set up. Retrying helps once the
@@ -77,6 +85,10 @@ type Config struct {
 	StateDir string
 	// Objects is the desired state. Required.
 	Objects Objects
+	// Bundles reads trust bundles. Nil means that there are none.
+	Bundles Bundles
+	// Certificates makes and keeps certificates of pods. Nil means that there are none.
+	Certificates Certificates
 	// Mounter does the mounts. Nil means the kernel's.
 	Mounter Mounter
 	// Log receives debug lines. Nil discards them.
@@ -88,14 +100,31 @@ type Config struct {
 type Manager struct {
 	root    string
 	objects Objects
+	bundles Bundles
 	mounter Mounter
-	log     *slog.Logger
+	// certificates outlive the volumes that show them: these are in memory.
+	certificates Certificates
+
+	log      *slog.Logger
+	bootFile string
+
+	mu   sync.Mutex               // guards the following field
+	busy map[string]chan struct{} // by path, closed when its owner has been changed
 }
+
+// bootFile is another at each boot.
+const bootFile = "/proc/sys/kernel/random/boot_id"
 
 // New returns a Manager.
 func New(cfg Config) (*Manager, error) {
 	if cfg.StateDir == "" || cfg.Objects == nil {
 		return nil, errors.New("volumes: StateDir and Objects are required")
+	}
+	if cfg.Bundles == nil {
+		cfg.Bundles = noBundles{}
+	}
+	if cfg.Certificates == nil {
+		cfg.Certificates = noCertificates{}
 	}
 	if cfg.Mounter == nil {
 		cfg.Mounter = kernelMounter{}
@@ -107,7 +136,10 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("volumes: StateDir: %w", err)
 	}
-	return &Manager{root: root, objects: cfg.Objects, mounter: cfg.Mounter, log: cfg.Log}, nil
+	return &Manager{
+		root: root, objects: cfg.Objects, bundles: cfg.Bundles, certificates: cfg.Certificates, mounter: cfg.Mounter, log: cfg.Log,
+		bootFile: bootFile, busy: map[string]chan struct{}{},
+	}, nil
 }
 
 // podsDir makes the directory of all pods and gives the name that the kernel
@@ -127,18 +159,17 @@ func podsDir(stateDir string) (string, error) {
 // PodDir is the directory of everything that belongs to one pod.
 func (m *Manager) PodDir(uid types.UID) string { return filepath.Join(m.root, string(uid)) }
 
-// Pods lists the UIDs that have a directory.
+// Pods lists the pods that have a directory or keys, in no order.
 func (m *Manager) Pods() ([]types.UID, error) {
 	entries, err := os.ReadDir(m.root)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list pod directories: %w", err)
 	}
-	out := make([]types.UID, 0, len(entries))
+	out := m.certificates.Pods()
 	for _, e := range entries {
-		out = append(out, types.UID(e.Name()))
+		if uid := types.UID(e.Name()); !slices.Contains(out, uid) {
+			out = append(out, uid)
+		}
 	}
 	return out, nil
 }
@@ -160,7 +191,11 @@ func (m *Manager) SetUp(pod *corev1.Pod, facts downward.Facts) error {
 		return err
 	}
 	for i := range pod.Spec.Volumes {
-		if err := m.setUp(pod, &pod.Spec.Volumes[i], facts); err != nil {
+		err := m.setUp(pod, &pod.Spec.Volumes[i], facts)
+		if u, ok := errors.AsType[*UnsupportedError](err); ok {
+			return u // it says all
+		}
+		if err != nil {
 			return &SetUpError{Volume: pod.Spec.Volumes[i].Name, Err: err}
 		}
 	}
@@ -200,6 +235,7 @@ func (m *Manager) Path(pod *corev1.Pod, v *corev1.Volume) string {
 // leaves the small files that belong to its containers.
 func (m *Manager) Release(uid types.UID) error {
 	return errors.Join(
+		m.certificates.Forget(uid),
 		m.remove(uid, filepath.Join(m.PodDir(uid), "volume-subpaths")),
 		m.remove(uid, filepath.Join(m.PodDir(uid), "volumes")),
 	)
@@ -207,7 +243,13 @@ func (m *Manager) Release(uid types.UID) error {
 
 // TearDown unmounts and deletes everything of a pod. A pod that has nothing
 // is no error.
-func (m *Manager) TearDown(uid types.UID) error { return m.remove(uid, m.PodDir(uid)) }
+func (m *Manager) TearDown(uid types.UID) error {
+	// Its keys first: by its directory a pod is known that is not gone whole.
+	if err := m.certificates.Forget(uid); err != nil {
+		return fmt.Errorf("tear down volumes of pod %s: %w", uid, err)
+	}
+	return m.remove(uid, m.PodDir(uid))
+}
 
 func (m *Manager) remove(uid types.UID, dir string) error {
 	mounts, err := m.mounter.Mounts(dir)
@@ -234,8 +276,10 @@ func (m *Manager) setUp(pod *corev1.Pod, v *corev1.Volume, facts downward.Facts)
 	switch {
 	case v.HostPath != nil:
 		return setUpHostPath(v.HostPath)
+	case v.Image != nil:
+		return nil // the runtime mounts it
 	case v.EmptyDir != nil:
-		return m.setUpEmptyDir(pod, v)
+		return m.setUpEmptyDir(pod, v, facts)
 	default:
 		return m.setUpPayload(pod, v, facts)
 	}
@@ -252,9 +296,9 @@ func (m *Manager) setUpPayload(pod *corev1.Pod, v *corev1.Volume, facts downward
 		return err
 	}
 	// Secrets, tokens and what a projected volume may mix with them never touch
-	// the disk.
+	// the disk, nor the swap of a kernel that can do without.
 	if v.Secret != nil || v.Projected != nil {
-		if err := m.mounter.Tmpfs(dir, 0); err != nil {
+		if err := m.mounter.Tmpfs(dir, Tmpfs{Mode: 0o777, NoSwap: true}); err != nil {
 			return err
 		}
 	}
@@ -263,7 +307,7 @@ func (m *Manager) setUpPayload(pod *corev1.Pod, v *corev1.Volume, facts downward
 	}
 	group := fsGroup(pod)
 	if group != nil {
-		if err := own(dir, *group, true); err != nil {
+		if err := ownDir(dir, *group, true); err != nil {
 			return err
 		}
 	}
@@ -297,6 +341,8 @@ func plugin(v *corev1.Volume) string {
 		return "downward-api"
 	case v.Projected != nil:
 		return "projected"
+	case v.Image != nil:
+		return "image"
 	default:
 		return ""
 	}
@@ -312,8 +358,6 @@ func sourceName(v *corev1.Volume) string {
 		return "nfs"
 	case v.Ephemeral != nil:
 		return "ephemeral"
-	case v.Image != nil:
-		return "image"
 	case v.ISCSI != nil:
 		return "iscsi"
 	default:

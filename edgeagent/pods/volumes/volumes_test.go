@@ -51,7 +51,7 @@ func (o *memObjects) Token(_, _, id string) (*authenticationv1.TokenRequest, err
 // no privilege.
 type fakeMounter struct{ mounted []string }
 
-func (m *fakeMounter) Tmpfs(dir string, _ int64) error {
+func (m *fakeMounter) Tmpfs(dir string, _ Tmpfs) error {
 	if !slices.Contains(m.mounted, dir) {
 		m.mounted = append(m.mounted, dir)
 	}
@@ -271,11 +271,23 @@ func TestEmptyDirSurvivesRestart(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "data"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// What a container makes of the root gives no reason to go through all below it.
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if os.Getuid() == 0 {
+		if err := os.Chown(dir, -1, 4242); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := m.SetUp(pod, downward.Facts{}); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(filepath.Join(dir, "data")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("data was touched: %v %v", info, err)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("the root was touched: %v %v", info, err)
 	}
 	if len(fm.mounted) != 1 {
 		t.Errorf("mounts %v, want the tmpfs only", fm.mounted)
@@ -292,15 +304,17 @@ func TestEmptyDirSurvivesRestart(t *testing.T) {
 type lookingMounter struct {
 	fakeMounter
 	mode fs.FileMode
+	fs   Tmpfs
 }
 
-func (m *lookingMounter) Tmpfs(dir string, size int64) error {
+func (m *lookingMounter) Tmpfs(dir string, t Tmpfs) error {
+	m.fs = t
 	info, err := os.Stat(dir)
 	if err != nil {
 		return err
 	}
 	m.mode = info.Mode().Perm()
-	return m.fakeMounter.Tmpfs(dir, size)
+	return m.fakeMounter.Tmpfs(dir, t)
 }
 
 func TestEmptyDirHasItsModeFromTheStart(t *testing.T) {
@@ -317,8 +331,8 @@ func TestEmptyDirHasItsModeFromTheStart(t *testing.T) {
 	if err := m.SetUp(pod, downward.Facts{}); err != nil {
 		t.Fatal(err)
 	}
-	if lm.mode != 0o777 {
-		t.Errorf("mode %v, want 0777", lm.mode)
+	if lm.mode != 0o777 || lm.fs.Mode != 0o777 || lm.fs.Group != nil {
+		t.Errorf("mode %v, mounted with %+v, want 0777 for both", lm.mode, lm.fs)
 	}
 }
 
@@ -369,62 +383,5 @@ func TestTearDownKeepsMountedData(t *testing.T) {
 	}
 	if _, err := os.Stat(precious); err != nil {
 		t.Fatal("deleted through a mount")
-	}
-}
-
-func TestHostPathTypes(t *testing.T) {
-	dir := t.TempDir()
-	f := filepath.Join(dir, "f")
-	if err := os.WriteFile(f, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, tt := range []struct {
-		kind corev1.HostPathType
-		path string
-		ok   bool
-	}{
-		{corev1.HostPathUnset, dir + "/absent", true},
-		{corev1.HostPathDirectory, dir, true},
-		{corev1.HostPathDirectory, f, false},
-		{corev1.HostPathDirectory, dir + "/absent", false},
-		{corev1.HostPathDirectoryOrCreate, dir + "/a/b", true},
-		{corev1.HostPathFile, f, true},
-		{corev1.HostPathFile, dir, false},
-		{corev1.HostPathFileOrCreate, dir + "/new", true},
-		{corev1.HostPathSocket, f, false},
-		{corev1.HostPathCharDev, "/dev/null", true},
-		{corev1.HostPathBlockDev, "/dev/null", false},
-	} {
-		err := setUpHostPath(&corev1.HostPathVolumeSource{Path: tt.path, Type: &tt.kind})
-		if (err == nil) != tt.ok {
-			t.Errorf("%q at %s: %v, want ok %v", tt.kind, tt.path, err, tt.ok)
-		}
-	}
-}
-
-func TestSubPath(t *testing.T) {
-	m, fm := newManager(t, &memObjects{})
-	pod := podWith(corev1.Volume{Name: "d", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
-	if err := m.SetUp(pod, downward.Facts{}); err != nil {
-		t.Fatal(err)
-	}
-	v := &pod.Spec.Volumes[0]
-	if err := os.Symlink("/etc", filepath.Join(m.Path(pod, v), "evil")); err != nil {
-		t.Fatal(err)
-	}
-	for _, sub := range []string{"/abs", "../up", "a/../../b", "evil", "evil/passwd"} {
-		if p, err := m.SubPath(pod, v, "c", 0, sub); err == nil {
-			t.Errorf("subPath %q gave %s", sub, p)
-		}
-	}
-	p, err := m.SubPath(pod, v, "c", 0, "made/here")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(filepath.Join(m.Path(pod, v), "made/here")); err != nil || info.Mode().Perm() != 0o777 {
-		t.Errorf("not made like the volume: %v %v", info, err)
-	}
-	if !slices.Contains(fm.mounted, p) {
-		t.Errorf("nothing mounted at %s", p)
 	}
 }
