@@ -1,6 +1,6 @@
-// Package manifests holds the Kubernetes objects that a cluster needs before the
-// cloud proxy starts. They are plain files, good for kubectl apply as they are,
-// and embedded so that the CLI installs exactly what the tests parse.
+// Package manifests holds the Kubernetes objects of the cloud half. They are plain
+// files, and the one source of all that installs: what `skerry init` applies, the
+// manifests and the Helm chart of a release, and what the tests parse.
 package manifests
 
 import (
@@ -14,21 +14,30 @@ import (
 // defaultNamespace is what the files say.
 const defaultNamespace = "skerry-system"
 
-//go:embed *.yaml
+const policyFile = "policy.yaml"
+
+// parts are the files, in the order in which they are applied.
+func parts() []string {
+	return []string{"namespace.yaml", "rbac.yaml", policyFile, "service.yaml", "deployment.yaml"}
+}
+
+//go:embed *.yaml values.schema.json
 var files embed.FS
 
-// Install gives all objects as one YAML stream, the namespace first. An empty
-// namespace means skerry-system.
+// Install gives what must be there before a proxy starts, wherever it runs, as one
+// YAML stream: namespace, rights, policies. An empty namespace means skerry-system.
+//
+// The last four, two policies, need Kubernetes 1.30. An older cluster refuses them; all
+// else works without, with more rights for the proxy: policy.yaml says which.
 func Install(namespace string) ([]byte, error) {
 	if namespace == "" {
 		namespace = defaultNamespace
 	}
-	// The name is pasted into YAML, so it must be a name and nothing else.
-	if ok, err := regexp.MatchString(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`, namespace); err != nil || !ok {
-		return nil, fmt.Errorf("namespace %q is not a DNS label", namespace)
+	if err := checkNamespace(namespace); err != nil {
+		return nil, err
 	}
 	var out bytes.Buffer
-	for _, name := range []string{"namespace.yaml", "rbac.yaml"} {
+	for _, name := range parts()[:3] {
 		data, err := fs.ReadFile(files, name)
 		if err != nil {
 			return nil, fmt.Errorf("embedded manifest: %w", err)
@@ -37,4 +46,47 @@ func Install(namespace string) ([]byte, error) {
 		out.Write(bytes.ReplaceAll(data, []byte(defaultNamespace), []byte(namespace)))
 	}
 	return out.Bytes(), nil
+}
+
+// Render gives all objects, the proxy's Deployment and Services too, as one YAML
+// stream in the order in which they are to be applied.
+func Render(namespace string, v Values) ([]byte, error) {
+	if namespace == "" {
+		namespace = defaultNamespace
+	}
+	if err := checkNamespace(namespace); err != nil {
+		return nil, err
+	}
+	if err := v.check(); err != nil {
+		return nil, err
+	}
+	tree, err := v.tree()
+	if err != nil {
+		return nil, err
+	}
+	var out bytes.Buffer
+	for _, name := range parts() {
+		text, err := chartTemplate(name)
+		if err != nil {
+			return nil, err
+		}
+		data, err := execute(name, text, namespace, tree)
+		if err != nil {
+			return nil, err
+		}
+		if len(bytes.TrimSpace(data)) == 0 {
+			continue
+		}
+		out.WriteString("---\n")
+		out.Write(data)
+	}
+	return out.Bytes(), nil
+}
+
+// checkNamespace: the name is pasted into YAML, so it must be a name and nothing else.
+func checkNamespace(namespace string) error {
+	if ok, err := regexp.MatchString(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`, namespace); err != nil || !ok {
+		return fmt.Errorf("namespace %q is not a DNS label", namespace)
+	}
+	return nil
 }

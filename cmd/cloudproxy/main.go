@@ -71,8 +71,18 @@ func serve(ctx context.Context, opts *options, client kubernetes.Interface, log 
 		KubeletListen: opts.KubeletListen,
 		NodeAddress:   opts.NodeAddress,
 		AdminListen:   opts.AdminListen,
-		Drain:         opts.Drain.Duration,
-		EdgeMetrics:   opts.EdgeMetrics,
+
+		NodeAddressing: cloudproxy.Addressing(opts.NodeAddressing),
+		NodePorts:      opts.NodePorts,
+
+		Drain:       opts.Drain.Duration,
+		EdgeMetrics: opts.EdgeMetrics,
+
+		TolerationSeconds: opts.TolerationSeconds,
+
+		EdgeCertificateLifetime: opts.EdgeCertificateLifetime.Duration,
+		EdgeRenewalGrace:        opts.EdgeRenewalGrace.Duration,
+
 		Bounds: cloudproxy.Bounds{
 			Handshakes: opts.MaxHandshakes, Streams: opts.MaxStreams, StreamMemory: opts.MaxStreamMemory.Value(),
 			EdgeMemory: opts.MaxEdgeMemory.Value(), Memory: opts.MaxMemory.Value(),

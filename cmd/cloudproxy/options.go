@@ -13,6 +13,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/skerry-io/skerry/certs/issuer"
+	"github.com/skerry-io/skerry/cloudproxy"
+	"github.com/skerry-io/skerry/cloudproxy/enroll"
 )
 
 // options are the proxy's settings: what the flags and the file given with
@@ -24,9 +28,15 @@ type options struct {
 	AdvertiseAddresses []string        `json:"advertiseAddresses,omitempty"`
 	KubeletListen      string          `json:"kubeletListen,omitempty"`
 	NodeAddress        string          `json:"nodeAddress,omitempty"`
+	NodeAddressing     string          `json:"nodeAddressing,omitempty"`
+	NodePorts          string          `json:"nodePorts,omitempty"`
 	AdminListen        string          `json:"adminListen,omitempty"`
 	Drain              metav1.Duration `json:"drain"`
 	EdgeMetrics        bool            `json:"edgeMetrics,omitempty"`
+	TolerationSeconds  int64           `json:"defaultTolerationSeconds,omitempty"`
+
+	EdgeCertificateLifetime metav1.Duration `json:"edgeCertificateLifetime"`
+	EdgeRenewalGrace        metav1.Duration `json:"edgeRenewalGrace"`
 
 	MaxHandshakes   int                    `json:"maxHandshakes,omitempty"`
 	MaxStreams      int                    `json:"maxStreams,omitempty"`
@@ -44,11 +54,18 @@ func defaultOptions() options {
 		Listen:        ":7443",
 		KubeletListen: ":10250",
 		AdminListen:   "127.0.0.1:7480",
+
+		NodeAddressing: string(cloudproxy.AddressingAuto),
+		NodePorts:      "20000-24999",
+
 		Drain:         metav1.Duration{Duration: 25 * time.Second},
 		MaxHandshakes: 256,
 		MaxStreams:    256,
 		LogLevel:      "info",
 		LogFormat:     "text",
+
+		EdgeCertificateLifetime: metav1.Duration{Duration: issuer.DefaultTTL},
+		EdgeRenewalGrace:        metav1.Duration{Duration: enroll.DefaultGrace},
 
 		MaxStreamMemory: quantity("1Mi"),
 		MaxEdgeMemory:   quantity("32Mi"),
@@ -68,11 +85,16 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.AdvertiseAddresses, "advertise-address", o.AdvertiseAddresses, "HOST[:PORT] under which edges reach this proxy; the first one is what `skerry token create` prints (repeatable)")
 	f.StringVar(&o.KubeletListen, "kubelet-listen", o.KubeletListen, "address where kube-apiserver finds the kubelets of all edges")
 	f.StringVar(&o.NodeAddress, "node-address", o.NodeAddress, "IP[:PORT] that the edges' Nodes carry, so that kube-apiserver dials this proxy")
+	f.StringVar(&o.NodeAddressing, "node-addressing", o.NodeAddressing, "how kube-apiserver finds an edge at --node-address: shared is one port for all, as InternalIP and Hostname; ports is one of --node-ports for each; auto is shared, with a Hostname only where the cluster is k3s or RKE2")
+	f.StringVar(&o.NodePorts, "node-ports", o.NodePorts, "FIRST-LAST, the ports of --node-addressing ports: nothing on the way may change them, and every proxy listens on them")
 	f.StringVar(&o.AdminListen, "admin-listen", o.AdminListen, "address for /healthz, /readyz, /metrics and /edges")
 	f.DurationVar(&o.Drain.Duration, "drain", o.Drain.Duration, "how long logs and commands may run on after SIGTERM, while edges go elsewhere; shorter than the Pod's terminationGracePeriodSeconds")
 	f.BoolVar(&o.EdgeMetrics, "edge-metrics", o.EdgeMetrics, "add series for each edge to /metrics")
+	f.Int64Var(&o.TolerationSeconds, "default-toleration-seconds", o.TolerationSeconds, "what kube-apiserver's --default-not-ready-toleration-seconds and --default-unreachable-toleration-seconds say, if not 300; edges' pods with that many are never evicted")
+	f.DurationVar(&o.EdgeCertificateLifetime.Duration, "edge-certificate-lifetime", o.EdgeCertificateLifetime.Duration, "how long edges' certificates last; they are renewed after two thirds of it")
+	f.DurationVar(&o.EdgeRenewalGrace.Duration, "edge-renewal-grace", o.EdgeRenewalGrace.Duration, "how long after its end an edge's certificate can still be renewed, by who has its key")
 	f.IntVar(&o.MaxHandshakes, "max-handshakes", o.MaxHandshakes, "handshakes in flight, by UDP and by TCP each; more are refused")
-	f.IntVar(&o.MaxStreams, "max-streams", o.MaxStreams, "streams that an edge may have open at once")
+	f.IntVar(&o.MaxStreams, "max-streams", o.MaxStreams, "streams that an edge may have open at once, at most 1000")
 	f.Var(&o.MaxStreamMemory, "max-stream-memory", "most bytes that one direction of a stream may hold")
 	f.Var(&o.MaxEdgeMemory, "max-edge-memory", "most bytes that all streams of an edge may hold; more streams are refused")
 	f.Var(&o.MaxMemory, "max-memory", "most bytes that the streams of all edges may hold; more streams are refused")

@@ -49,3 +49,22 @@ func TestFileErrors(t *testing.T) {
 		t.Errorf("missing file: got %v", err)
 	}
 }
+
+// FuzzFile: whatever the file says, it is refused in one line, or read.
+func FuzzFile(f *testing.F) {
+	f.Add([]byte("listen: :1\ndrain: 5s\nmaxMemory: 2Gi\n"))
+	f.Add([]byte("drain: [\n"))
+	f.Add([]byte("maxMemory: 1e999Ki"))
+	file := filepath.Join(f.TempDir(), "c.yaml")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		o := defaultOptions()
+		flags := pflag.NewFlagSet("t", pflag.ContinueOnError)
+		o.addFlags(flags)
+		if err := o.loadFile(file, flags); err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("more than one line: %q", err)
+		}
+	})
+}

@@ -62,6 +62,7 @@ its store holds.`,
 	f.StringVar(&file, "config", file, "configuration file")
 	f.StringVar(&flags.Server, "server", "", "cloud proxy, HOST:PORT")
 	f.StringVar(&flags.NodeName, "node-name", "", "name of this edge; the certificate must agree")
+	f.StringVar(&flags.OtherUplinks, "other-uplinks", "", "auto: other devices carry the session while the routing table's choice seems dead; or never")
 	f.StringVar(&flags.StateDir, "state-dir", "", "folder of the store and the pods' volumes")
 	f.StringVar(&flags.CRISocket, "cri-socket", "", "container runtime, unix:///path")
 	f.StringVar(&flags.LogLevel, "log-level", "", "debug, info, warn or error")
@@ -74,6 +75,7 @@ func override(cfg, flags *config.Config) {
 	for _, f := range []struct{ to, from *string }{
 		{&cfg.Server, &flags.Server},
 		{&cfg.NodeName, &flags.NodeName},
+		{&cfg.OtherUplinks, &flags.OtherUplinks},
 		{&cfg.StateDir, &flags.StateDir},
 		{&cfg.CRISocket, &flags.CRISocket},
 		{&cfg.LogLevel, &flags.LogLevel},

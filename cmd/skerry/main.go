@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 const (
@@ -23,16 +26,34 @@ func run() int {
 	defer stop()
 	// From the first signal on, the next one has its default effect.
 	context.AfterFunc(ctx, stop)
-	return exitCode(ctx, streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.Args[1:])
+	io := streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	root := newRoot(io)
+	asPlugin(root, os.Args[0])
+	return rootCode(ctx, root, io, os.Args[1:])
+}
+
+// asPlugin has the command call itself what it was called: kubectl runs its plugins
+// by the name of their file.
+func asPlugin(root *cobra.Command, program string) {
+	if filepath.Base(program) == "kubectl-skerry" {
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl skerry"}
+	}
 }
 
 // exitCode runs one command line; tests call it.
 func exitCode(ctx context.Context, io streams, args []string) int {
-	root := newRoot(io)
+	return rootCode(ctx, newRoot(io), io, args)
+}
+
+func rootCode(ctx context.Context, root *cobra.Command, io streams, args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
+	}
+	if exit, ok := errors.AsType[*exitError](err); ok {
+		fmt.Fprintln(io.err, exit.Error())
+		return exit.code
 	}
 	fmt.Fprintln(io.err, "Error: "+err.Error())
 	if usage, ok := errors.AsType[*usageError](err); ok {

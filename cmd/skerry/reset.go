@@ -1,16 +1,16 @@
 package main
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/skerry-io/skerry/certs/bootstrap"
 	"github.com/skerry-io/skerry/edgeagent/config"
@@ -18,26 +18,30 @@ import (
 
 type reset struct {
 	configDir, stateDir string
+	criSocket           string
 	yes                 bool
 	unit                systemdUnit
+	host                hostFacts
 }
 
-func newReset() *cobra.Command { return resetCommand(&reset{unit: newSystemdUnit()}) }
+func newReset() *cobra.Command {
+	return resetCommand(&reset{unit: newSystemdUnit(), host: newHostFacts()})
+}
 
 func resetCommand(o *reset) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reset",
 		Short: "Undo 'skerry join' on this machine",
-		Long: `Stop the agent and remove what 'skerry join' and the agent made: the systemd unit,
-edgeagent.yaml and pki/ under --config-dir, and the state directory with the database
-and the pods' volumes, which are unmounted first. It lists everything and asks.
+		Long: `Stop the agent and remove what 'skerry join' and the agent made: the systemd unit, the
+pods, which the container runtime stops, edgeagent.yaml and pki/ under --config-dir, the
+bridge for pods if join has written one, and the state directory with the database and
+the pods' volumes, which are unmounted first. It lists everything and asks.
 
 A state directory without Skerry's marker file is never touched, nor is any other file
-in the configuration directory.
+in the configuration directory, nor a pod that is not the agent's.
 
-What remains: containers and images, which the container runtime keeps ('crictl pods',
-'crictl rmp -fa'), pods' logs under /var/log/pods, and the Node object in the cluster
-('kubectl delete node'). The certificate is deleted here and stays valid until it
+What remains: images, which the container runtime keeps, pods' logs under /var/log/pods,
+and the Node object in the cluster ('kubectl delete node'). The certificate is deleted here and stays valid until it
 expires; 'skerry revoke NODE' ends it at once.`,
 		Example: "  skerry reset\n  skerry reset --yes",
 		Args:    usageArgs(cobra.NoArgs),
@@ -46,53 +50,24 @@ expires; 'skerry revoke NODE' ends it at once.`,
 	f := cmd.Flags()
 	f.StringVar(&o.configDir, "config-dir", defaultConfigDir, "where edgeagent.yaml and pki/ are")
 	f.StringVar(&o.stateDir, "state-dir", defaultStateDir, "where the agent's database and volumes are; default what edgeagent.yaml says, then this")
+	f.StringVar(&o.criSocket, "cri-socket", "", "the container runtime's socket; default what edgeagent.yaml says")
 	f.BoolVar(&o.yes, "yes", false, "do not ask")
 	return cmd
-}
-
-// step is one thing that a reset does.
-type step struct {
-	what string
-	run  func(ctx context.Context) error
 }
 
 func (o *reset) run(cmd *cobra.Command) error {
 	if !cmd.Flags().Changed("state-dir") {
 		o.stateDir = o.joinedStateDir()
 	}
-	steps, notes, err := o.plan()
+	steps, notes, err := o.plan(cmd.Context())
 	if err != nil {
 		return err
 	}
-	out := cmd.OutOrStdout()
-	for _, note := range notes {
-		fmt.Fprintln(out, note)
-	}
-	if len(steps) == 0 {
-		fmt.Fprintln(out, "Nothing to remove.")
-		return nil
-	}
-	fmt.Fprintln(out, "This will:")
-	for _, s := range steps {
-		fmt.Fprintln(out, "  - "+s.what)
-	}
-	if !o.yes {
-		if err := confirm(cmd); err != nil {
-			return err
-		}
-	}
-	// In order, and no further after a failure: nothing is removed under an agent
-	// that still runs or below a volume that is still mounted.
-	for _, s := range steps {
-		if cmd.Context().Err() != nil {
-			return errors.New("interrupted; what is not done yet is left as it was, run reset again")
-		}
-		if err := s.run(cmd.Context()); err != nil {
-			return fmt.Errorf("%s: %w; what is not done yet is left as it was, run reset again", s.what, err)
-		}
-		fmt.Fprintln(out, "done: "+s.what)
-	}
-	return nil
+	// Nothing is removed under an agent that still runs or below a volume that is still
+	// mounted.
+	return carryOut(cmd, steps, notes, o.yes, func(s *step, err error) error {
+		return fmt.Errorf("%s: %w; what is not done yet is left as it was, run reset again", s.what, err)
+	})
 }
 
 // joinedStateDir is what the join was told: whoever forgets --state-dir here would
@@ -104,30 +79,8 @@ func (o *reset) joinedStateDir() string {
 	return o.stateDir
 }
 
-// confirm asks a person; a script has to say --yes.
-func confirm(cmd *cobra.Command) error {
-	in := cmd.InOrStdin()
-	if f, ok := in.(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
-		return badUsage(cmd, "there is no terminal to ask on; say --yes if you mean it")
-	}
-	fmt.Fprint(cmd.OutOrStdout(), "Go on? [y/N] ")
-	line, err := interruptible(cmd.Context(), func() (string, error) { return bufio.NewReader(in).ReadString('\n') })
-	if errors.Is(err, errInterrupted) {
-		return errors.New("interrupted; nothing was changed")
-	}
-	if err != nil {
-		return fmt.Errorf("read the answer: %w", err)
-	}
-	switch strings.ToLower(strings.TrimSpace(line)) {
-	case "y", "yes":
-		return nil
-	default:
-		return errors.New("nothing was changed")
-	}
-}
-
 // plan finds what is there. Notes say what is left alone and why.
-func (o *reset) plan() (steps []step, notes []string, err error) {
+func (o *reset) plan(ctx context.Context) (steps []step, notes []string, err error) {
 	for _, dir := range []*string{&o.configDir, &o.stateDir} {
 		if *dir, err = filepath.Abs(*dir); err != nil {
 			return nil, nil, err
@@ -136,7 +89,16 @@ func (o *reset) plan() (steps []step, notes []string, err error) {
 	if o.unit.installed() {
 		steps = append(steps, step{"stop the agent and remove " + o.unit.file(), o.unit.remove})
 	}
-	steps = append(steps, podCleanup()...)
+	// Before the volumes: what still runs keeps them busy.
+	stop, note := o.planPods(ctx)
+	if note != "" {
+		notes = append(notes, note)
+	}
+	steps = append(steps, stop...)
+	// Before the state, which says where it is.
+	if name, ours := o.host.ownNetwork(o.stateDir); ours {
+		steps = append(steps, step{"remove " + name, func(context.Context) error { return os.Remove(name) }})
+	}
 	state, note, err := o.planState()
 	if err != nil {
 		return nil, nil, err
@@ -153,10 +115,47 @@ func (o *reset) plan() (steps []step, notes []string, err error) {
 	return append(steps, o.emptyDirs()...), notes, nil
 }
 
-// podCleanup is where containers and sandboxes of the agent's pods get stopped
-// and removed. Only the agent speaks the runtime's protocol, so until it has a
-// command for that, reset does nothing here and its help says what remains.
-func podCleanup() []step { return nil }
+// planPods lists the pods that the agent has started and that are still there: those
+// of the runtime's that have a folder in the state directory.
+func (o *reset) planPods(ctx context.Context) (steps []step, note string) {
+	entries, err := os.ReadDir(filepath.Join(o.stateDir, "pods"))
+	if err != nil || len(entries) == 0 || !hasMarker(o.stateDir) {
+		return nil, ""
+	}
+	pods, err := runtimePods(ctx, o.runtimeSocket())
+	if err != nil {
+		return nil, fmt.Sprintf("Leaving containers alone: %v.", err)
+	}
+	for _, e := range entries {
+		for _, p := range pods {
+			if p.uid == "" || p.uid != e.Name() {
+				continue
+			}
+			steps = append(steps, step{"stop and remove pod " + p.name, func(ctx context.Context) error {
+				ctx, cancel := context.WithTimeout(ctx, podTimeout)
+				defer cancel()
+				return p.remove(ctx)
+			}})
+		}
+	}
+	return steps, ""
+}
+
+// podTimeout bounds the end of one pod's containers.
+const podTimeout = time.Minute
+
+// runtimePod is a pod as the runtime has it.
+type runtimePod struct {
+	uid, name string
+	remove    func(ctx context.Context) error
+}
+
+func (o *reset) runtimeSocket() string {
+	if c, err := config.Load(filepath.Join(o.configDir, filepath.Base(config.DefaultFile))); err == nil && o.criSocket == "" {
+		return c.CRISocket
+	}
+	return cmp.Or(o.criSocket, defaultCRISocket)
+}
 
 func (o *reset) planState() (steps []step, note string, err error) {
 	dir, err := filepath.EvalSymlinks(o.stateDir)
@@ -184,10 +183,22 @@ func (o *reset) planState() (steps []step, note string, err error) {
 	return append(steps, step{"remove " + dir, func(context.Context) error { return removeState(dir) }}), "", nil
 }
 
-// removeState looks at the mounts again, because deleting below one deletes what
-// is mounted, which may be any directory of the host. The marker goes last, so
-// that an interrupted reset can be run again.
+// removeState takes the state directory away. The marker goes last, so that an
+// interrupted reset can be run again.
 func removeState(dir string) error {
+	if err := clearState(dir); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, marker)); err != nil {
+		return err
+	}
+	removeIfEmpty(dir)
+	return nil
+}
+
+// clearState removes all but the marker. It looks at the mounts again, because
+// deleting below one deletes what is mounted, which may be any directory of the host.
+func clearState(dir string) error {
 	mounts, err := readMounts()
 	if err != nil {
 		return fmt.Errorf("list mounts: %w", err)
@@ -207,10 +218,6 @@ func removeState(dir string) error {
 			return err
 		}
 	}
-	if err := os.Remove(filepath.Join(dir, marker)); err != nil {
-		return err
-	}
-	removeIfEmpty(dir)
 	return nil
 }
 

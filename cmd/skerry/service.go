@@ -111,6 +111,24 @@ func (u systemdUnit) remove(ctx context.Context) error {
 	return nil
 }
 
+// discard takes away what a failed install has left, as far as it got.
+func (u systemdUnit) discard(ctx context.Context) error {
+	if !u.installed() {
+		return nil
+	}
+	if u.runs() {
+		// It may not even be known; what counts is that the file goes.
+		_ = u.run(ctx, "disable", "--now", unitName)
+	}
+	if err := os.Remove(u.file()); err != nil {
+		return fmt.Errorf("remove unit: %w", err)
+	}
+	if u.runs() {
+		_ = u.run(ctx, "daemon-reload")
+	}
+	return nil
+}
+
 func renderUnit(agent, config string) ([]byte, error) {
 	t, err := template.New("unit").Parse(unitTemplate)
 	if err != nil {

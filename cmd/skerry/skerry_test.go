@@ -79,6 +79,7 @@ func newCluster(t *testing.T) (*cluster, *enroll.Service) {
 type machine struct {
 	dir, configDir, stateDir, socket, agent string
 	unit                                    systemdUnit
+	host                                    hostFacts
 	calls                                   []string
 }
 
@@ -104,19 +105,20 @@ func newMachine(t *testing.T) *machine {
 	if err := os.Mkdir(m.unit.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	m.host = newHost(t)
 	return m
 }
 
 func (m *machine) join(t *testing.T, line string, more ...string) (string, error) {
 	t.Helper()
 	args := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "skerry join "))
-	args = append(args, "--config-dir", m.configDir, "--state-dir", m.stateDir, "--cri-socket", "unix://"+m.socket, "--agent", m.agent)
-	return execute(t, joinCommand(&join{unit: m.unit}), append(args, more...)...)
+	args = append(args, "--config-dir", m.configDir, "--state-dir", m.stateDir, "--cri-socket", "unix://"+m.socket, "--agent", m.agent, "--timeout", "0")
+	return execute(t, joinCommand(&join{unit: m.unit, host: m.host}), append(args, more...)...)
 }
 
 func (m *machine) reset(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	return execute(t, resetCommand(&reset{unit: m.unit}), append(args, "--config-dir", m.configDir, "--state-dir", m.stateDir)...)
+	return execute(t, resetCommand(&reset{unit: m.unit, host: m.host}), append(args, "--config-dir", m.configDir, "--state-dir", m.stateDir)...)
 }
 
 func TestTokenJoinRevokeReset(t *testing.T) {
@@ -152,7 +154,7 @@ func TestTokenJoinRevokeReset(t *testing.T) {
 	if !strings.Contains(list, "press-07") || !strings.Contains(list, "0 (last: press-07)") || !strings.Contains(list, "hall 3") {
 		t.Errorf("list:\n%s", list)
 	}
-	if _, err := m.join(t, line); err == nil || !strings.Contains(err.Error(), "1 of 6 checks failed") {
+	if _, err := m.join(t, line); err == nil || !strings.Contains(err.Error(), "1 of 15 checks failed") {
 		t.Errorf("second join: %v", err)
 	}
 
@@ -248,6 +250,9 @@ func TestTokenFromFile(t *testing.T) {
 }
 
 func TestExitCodes(t *testing.T) {
+	dead := filepath.Join(t.TempDir(), "kubeconfig")
+	write(t, dead, "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: 'https://"+closedPort(t)+"'}}]\n"+
+		"contexts: [{name: c, context: {cluster: c}}]\ncurrent-context: c\n")
 	const hash = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 	tests := []struct {
 		args []string
@@ -257,6 +262,8 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"version"}, 0, "skerry "},
 		{[]string{"token", "create", "--help"}, 0, "skerry token create --node"},
 		{[]string{"nonsense"}, 2, "unknown command"},
+		{[]string{"jion"}, 2, "is it join?"},
+		{[]string{"token", "crate"}, 2, "is it create?"},
 		{[]string{"token", "nonsense"}, 2, "unknown command"},
 		{[]string{"token", "create", "--ttl", "soon"}, 2, "--ttl"},
 		{[]string{"token", "create", "--ttl", "0s"}, 2, "must end some day"},
@@ -266,13 +273,19 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"token", "delete"}, 2, "requires at least 1 arg"},
 		{[]string{"token", "delete", "abc"}, 2, "not a token's ID"},
 		{[]string{"revoke", "A"}, 2, "node name"},
-		{[]string{"join"}, 2, "accepts 1 arg"},
+		{[]string{"join"}, 2, "skerry join HOST:PORT"},
 		{[]string{"join", "a:1", "--token", "x"}, 2, "--ca-hash is missing"},
 		{[]string{"join", "a:1", "--token", "x", "--ca-hash", "md5:1"}, 2, "--ca-hash"},
 		{[]string{"join", "a:1", "--ca-hash", hash}, 2, "--token"},
 		{[]string{"join", "a:1", "--ca-hash", hash, "--token", "x", "--token-file", "-"}, 2, "token-file"},
 		{[]string{"join", "a:1", "--ca-hash", hash, "--token-file", "/nonexistent"}, 1, "read token"},
 		{[]string{"token", "list", "--kubeconfig", "/nonexistent"}, 1, "find the cluster"},
+		{[]string{"token", "list", "--kubeconfig", dead}, 1, "refused; next: kubectl cluster-info"},
+		{[]string{"status", "--kubeconfig", dead}, 1, "refused; next: kubectl cluster-info"},
+		{[]string{"ca", "status", "--kubeconfig", dead}, 1, "refused; next: kubectl cluster-info"},
+		{[]string{"init", "--advertise-address", "a:1", "--kubeconfig", dead}, 1, "refused; next: kubectl cluster-info"},
+		{[]string{"uninstall", "--kubeconfig", dead}, 1, "refused; next: kubectl cluster-info"},
+		{[]string{"doctor", "--kubeconfig", dead}, 1, "warn  edges are Ready: edges could not be listed"},
 	}
 	for _, tt := range tests {
 		var out bytes.Buffer
@@ -280,6 +293,12 @@ func TestExitCodes(t *testing.T) {
 		if code != tt.code || !strings.Contains(out.String(), tt.text) {
 			t.Errorf("%v: exit %d, %s\nwant exit %d, %q", tt.args, code, &out, tt.code, tt.text)
 		}
+	}
+	t.Setenv("KUBECONFIG", "/nonexistent")
+	var out bytes.Buffer
+	if code := exitCode(t.Context(), streams{in: strings.NewReader(""), out: &out, err: &out}, []string{"status"}); code != 1 ||
+		!strings.Contains(out.String(), "no kubeconfig (looked for /nonexistent)") {
+		t.Errorf("without a kubeconfig: exit %d, %s", code, &out)
 	}
 }
 

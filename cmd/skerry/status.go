@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,9 +29,15 @@ func statusCommand(c *cluster) *cobra.Command {
 
 SENT and RECEIVED are bytes to and from the edge, LOSS is the share of packets to
 it that were lost, RESUMES is how often its session went on over a new link after
-one was lost. All count from the session's begin. -o wide adds how long the edge
-has been connected and how old its session is, its links so far, changes of its
-address, bytes sent again and received twice, and bytes held in buffers.
+one was lost. All count from the session's begin. BEHIND is how many objects of its
+desired state (pods, ConfigMaps, Secrets ...) are not yet as they should be on the
+edge, and for how long the oldest of them has not been: it is to be sent, stored,
+acted upon, or a pod's containers do not run or are not ready. -o wide adds how long
+the edge has been connected and how old its session is, its links so far, changes of
+its address, bytes sent again and received twice, bytes held in buffers, how many
+objects the edge holds, those that it has not stored and not acted upon, when the
+edge's certificate expires, and when the CA that signed it. What expires soon, and
+should have been renewed, is warned of.
 
 The cloud proxy is asked by way of kube-apiserver, so a kubeconfig is all this
 needs. Its user must be allowed to list nodes and to get nodes/proxy; without the
@@ -51,7 +58,7 @@ second only what the Node objects say is shown.`,
 			if !slices.Contains([]string{"", "wide", "json", "yaml"}, output) {
 				return badUsage(cmd, "--output %q is not wide, json or yaml", output)
 			}
-			q := query{}
+			q := query{namespace: c.namespace}
 			if len(args) > 0 {
 				q.name = args[0]
 				if err := certs.ValidateNodeName(q.name); err != nil {
@@ -78,8 +85,10 @@ second only what the Node objects say is shown.`,
 
 // query is what is asked for.
 type query struct {
-	client kubernetes.Interface
-	name   string // empty for all edges
+	client    kubernetes.Interface
+	namespace string
+	name      string // empty for all edges
+	bundle    []*x509.Certificate
 }
 
 // once prints what there is.
@@ -92,9 +101,11 @@ func (q *query) once(cmd *cobra.Command, p *printer) error {
 		fmt.Fprintln(cmd.ErrOrStderr(), "no edges have joined; 'skerry token create' prints the command that joins one")
 		return nil
 	}
-	if err := p.all(edges, time.Now()); err != nil {
+	now := time.Now()
+	if err := p.all(edges, now); err != nil {
 		return err
 	}
+	q.warn(cmd.ErrOrStderr(), edges, now)
 	return unanswered(edges)
 }
 

@@ -42,6 +42,10 @@ type edge struct {
 	// Since is when the state began, as far as it is known.
 	Since        time.Time `json:"since,omitzero"`
 	AgentVersion string    `json:"agentVersion,omitempty"`
+	// Addresses are those of the edge's machine; the Node has the proxy's.
+	Addresses []string `json:"addresses,omitempty"`
+	// Certificate is nil when nothing is known of it.
+	Certificate *certificate `json:"certificate,omitempty"`
 	// Session is nil when there is none, or none that is known.
 	*status.Session
 	// Problem is why the proxy could not be asked.
@@ -63,6 +67,7 @@ func (q *query) edges(ctx context.Context) ([]edge, error) {
 	if err != nil {
 		return nil, err
 	}
+	q.bundle = q.cas(ctx)
 	edges := make([]edge, len(nodes))
 	var down unreachable
 	var g errgroup.Group
@@ -104,7 +109,7 @@ func (q *query) edge(ctx context.Context, node *corev1.Node, down *unreachable) 
 	lost, offline := report.OfflineSince(node)
 	proxy := proxyAddress(node)
 	err := down.of(proxy)
-	e := edge{Node: node.Name, State: stateOffline}
+	e := edge{Node: node.Name, State: stateOffline, Addresses: report.EdgeAddresses(node), Certificate: certificateOf(node, q.bundle)}
 	var session status.Session
 	if err == nil {
 		session, err = q.session(ctx, node.Name)
@@ -183,9 +188,11 @@ func reason(err error) string {
 
 // proxyAddress is where kube-apiserver finds the kubelet of an edge.
 func proxyAddress(node *corev1.Node) string {
-	for _, a := range node.Status.Addresses {
-		if a.Type == corev1.NodeInternalIP {
-			return a.Address
+	for _, t := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeHostName} {
+		for _, a := range node.Status.Addresses {
+			if a.Type == t {
+				return a.Address
+			}
 		}
 	}
 	return ""

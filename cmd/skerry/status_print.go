@@ -11,6 +11,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/duration"
 	"sigs.k8s.io/yaml"
+
+	"github.com/skerry-io/skerry/cloudproxy/status"
 )
 
 // printer writes edges in the form that was asked for.
@@ -98,31 +100,36 @@ func (p *printer) table(edges []edge, now time.Time) error {
 }
 
 func (p *printer) head() []string {
-	h := []string{"NAME", "STATE", "LINK", "RTT", "LOSS", "SENT", "RECEIVED", "STREAMS", "RESUMES", "REMOTE", "AGENT"}
+	h := []string{"NAME", "STATE", "LINK", "RTT", "LOSS", "SENT", "RECEIVED", "STREAMS", "RESUMES", "BEHIND", "REMOTE", "AGENT"}
 	if p.output == "wide" {
-		h = append(h, "FOR", "SESSION", "LINKS", "MIGRATIONS", "REPLAYED", "DUPLICATE", "BUFFERED")
+		h = append(h, "FOR", "SESSION", "LINKS", "MIGRATIONS", "REPLAYED", "DUPLICATE", "BUFFERED", "OBJECTS", "UNSTORED", "UNAPPLIED", "EXPIRES", "CA EXPIRES", "ADDRESSES")
 	}
 	return h
 }
 
 func (p *printer) line(e *edge, now time.Time) []string {
-	link, remote := []string{"", "", "", "", "", "", ""}, "" // no session, no figures
-	wide := []string{age(e.Since, now), "", "", "", "", "", ""}
+	link, remote := []string{"", "", "", "", "", "", "", ""}, "" // no session, no figures
+	wide := []string{age(e.Since, now), "", "", "", "", "", "", "", "", ""}
 	if s := e.Session; s != nil {
 		link = []string{
 			oneLine(s.Link), rtt(s.RTT), loss(s.PacketsLost, s.PacketsSent), size(s.BytesSent), size(s.BytesReceived),
-			strconv.Itoa(s.Streams), strconv.FormatUint(s.Resumes, 10),
+			strconv.Itoa(s.Streams), strconv.FormatUint(s.Resumes, 10), "",
 		}
 		remote = oneLine(s.Remote)
 		wide = []string{
 			wide[0], age(s.SessionSince, now), strconv.FormatUint(s.Links, 10), strconv.FormatUint(s.Migrations, 10),
-			size(s.ReplayedBytes), size(s.DuplicateBytes), size(uint64(max(s.BufferedBytes, 0))),
+			size(s.ReplayedBytes), size(s.DuplicateBytes), size(uint64(max(s.BufferedBytes, 0))), "", "", "",
+		}
+		if d := s.Desired; d != nil {
+			link[len(link)-1] = behind(d.Unrunning)
+			copy(wide[len(wide)-3:], []string{strconv.Itoa(d.Objects), behind(d.Unstored), behind(d.Unapplied)})
 		}
 	}
 	line := append([]string{e.Node, e.state(now)}, link...)
 	line = append(line, remote, oneLine(e.AgentVersion))
 	if p.output == "wide" {
-		line = append(line, wide...)
+		line = append(append(line, wide...), e.expiries(now)...)
+		line = append(line, oneLine(strings.Join(e.Addresses, ",")))
 	}
 	for i, cell := range line {
 		if cell == "" {
@@ -130,6 +137,14 @@ func (p *printer) line(e *edge, now time.Time) []string {
 		}
 	}
 	return line
+}
+
+// expiries are of the certificate and of the CA that signed it.
+func (e *edge) expiries(now time.Time) []string {
+	if e.Certificate == nil {
+		return []string{"", ""}
+	}
+	return []string{expiry(e.Certificate.NotAfter, now), expiry(e.Certificate.CANotAfter, now)}
 }
 
 func (e *edge) state(now time.Time) string {
@@ -155,6 +170,14 @@ func age(t, now time.Time) string {
 		return ""
 	}
 	return duration.HumanDuration(max(now.Sub(t), 0)) // clocks differ
+}
+
+// behind is a number of objects and for how long the oldest has been waiting.
+func behind(b status.Behind) string {
+	if b.Objects == 0 {
+		return "0"
+	}
+	return strconv.Itoa(b.Objects) + " for " + duration.HumanDuration(time.Duration(b.LagSeconds*float64(time.Second)))
 }
 
 func loss(lost, sent uint64) string {

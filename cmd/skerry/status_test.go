@@ -108,7 +108,9 @@ func (a *statusAPI) fill() {
 		Connected: true, Since: now.Add(-3 * time.Hour), SessionSince: now.Add(-50 * time.Hour), AgentVersion: "0.3.0",
 		Link: "quic", Remote: "203.0.113.7:4711", RTT: 61.7, BytesSent: 123_456_789, BytesReceived: 4_321, PacketsSent: 1000, PacketsLost: 12,
 		Streams: 3, Links: 5, Resumes: 4, Migrations: 2, ReplayedBytes: 16384, BufferedBytes: 100,
+		Desired: &status.Desired{Synced: true, Objects: 12, Unapplied: status.Behind{Objects: 1, LagSeconds: 2.5}, Unrunning: status.Behind{Objects: 2, LagSeconds: 75}},
 	})
+	a.nodes["press-07"].Annotations["skerry.io/edge-addresses"] = "192.168.7.4,fd00::4"
 	a.add("pump-1", corev1.ConditionTrue, "", status.Session{
 		Since: now.Add(-30 * time.Second), SessionSince: now.Add(-time.Hour), AgentVersion: "0.3.0", Streams: 2, Links: 1,
 	})
@@ -124,14 +126,14 @@ func TestStatusTable(t *testing.T) {
 		want string
 	}{
 		{nil, `
-NAME       STATE               LINK   RTT    LOSS   SENT    RECEIVED   STREAMS   RESUMES   REMOTE             AGENT
-press-07   connected           quic   62ms   1.2%   123MB   4.3kB      3         4         203.0.113.7:4711   0.3.0
-pump-1     offline since 30s   -      -      -      0B      0B         2         0         -                  0.3.0
-quarry     offline since 5m    -      -      -      -       -          -         -         -                  0.2.0
+NAME       STATE               LINK   RTT    LOSS   SENT    RECEIVED   STREAMS   RESUMES   BEHIND      REMOTE             AGENT
+press-07   connected           quic   62ms   1.2%   123MB   4.3kB      3         4         2 for 75s   203.0.113.7:4711   0.3.0
+pump-1     offline since 30s   -      -      -      0B      0B         2         0         -           -                  0.3.0
+quarry     offline since 5m    -      -      -      -       -          -         -         -           -                  0.2.0
 `},
 		{[]string{"press-07", "-o", "wide"}, `
-NAME       STATE       LINK   RTT    LOSS   SENT    RECEIVED   STREAMS   RESUMES   REMOTE             AGENT   FOR   SESSION   LINKS   MIGRATIONS   REPLAYED   DUPLICATE   BUFFERED
-press-07   connected   quic   62ms   1.2%   123MB   4.3kB      3         4         203.0.113.7:4711   0.3.0   3h    2d2h      5       2            16kB       0B          100B
+NAME       STATE       LINK   RTT    LOSS   SENT    RECEIVED   STREAMS   RESUMES   BEHIND      REMOTE             AGENT   FOR   SESSION   LINKS   MIGRATIONS   REPLAYED   DUPLICATE   BUFFERED   OBJECTS   UNSTORED   UNAPPLIED   EXPIRES   CA EXPIRES   ADDRESSES
+press-07   connected   quic   62ms   1.2%   123MB   4.3kB      3         4         2 for 75s   203.0.113.7:4711   0.3.0   3h    2d2h      5       2            16kB       0B          100B       12        0          1 for 2s    -         -            192.168.7.4,fd00::4
 `},
 	} {
 		got, err := execute(t, statusCommand(c), tt.args...)
