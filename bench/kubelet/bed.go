@@ -4,18 +4,25 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
+	"github.com/skerry-io/skerry/bench/kubelet/passthrough"
 	"github.com/skerry-io/skerry/bench/results"
 	"github.com/skerry-io/skerry/manifests"
 	"github.com/skerry-io/skerry/tests/lab"
 )
 
-//go:embed pods.yaml
-var podsYAML string
+var (
+	//go:embed pods.yaml
+	podsYAML string
+	//go:embed passthrough.yaml
+	passthroughYAML string
+)
 
 const (
 	// patience is for what takes seconds when all is well.
@@ -24,12 +31,22 @@ const (
 	logLines = 100
 	// podCount is the number of pods that the budget of memory is for.
 	podCount = 10
+	// measuredPods are those of pods.yaml without the fillers.
+	measuredPods = 4
+	// portBase is the first port of the lab; the last are the other system's.
+	portBase        = 19443
+	passthroughPort = portBase + 20
 )
 
-// bed is what the measurements run on: a lab with one edge.
+// bed is what the measurements run on: a lab with one edge, and another way to it.
 type bed struct {
 	lab  *lab.Lab
 	edge *lab.Edge
+	log  *slog.Logger
+
+	cloud  *passthrough.Cloud // of the other way; nil before it is up
+	far    *exec.Cmd
+	farEnd io.Closer // ends far
 }
 
 func newBed(dir, bin string, log *slog.Logger) (*bed, error) {
@@ -38,16 +55,16 @@ func newBed(dir, bin string, log *slog.Logger) (*bed, error) {
 		return nil, err
 	}
 	// Beside the demo and the end-to-end tests, whose numbers are lower.
-	l, err := lab.New(lab.Config{Dir: dir, BinDir: bin, Name: "bench", PortBase: 19443, Net: 150, Manifests: yaml, Log: log})
+	l, err := lab.New(lab.Config{Dir: dir, BinDir: bin, Name: "bench", PortBase: portBase, Net: 150, Manifests: yaml, Log: log})
 	if err != nil {
 		return nil, err
 	}
 	e, err := l.Edge("bench1", 1)
-	return &bed{lab: l, edge: e}, err
+	return &bed{lab: l, edge: e, log: log}, err
 }
 
-// up brings up the lab, without what a killed run has left, and the pod with
-// all its log lines.
+// up brings up the lab, without what a killed run has left, the pods with all their
+// log lines, and the other way to them.
 func (b *bed) up(ctx context.Context) error {
 	if err := b.lab.Down(ctx); err != nil {
 		return err
@@ -67,7 +84,10 @@ func (b *bed) up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := b.lab.Kubectl(ctx, "wait", "--for=condition=Ready", "pod/bench", "--timeout=2m"); err != nil {
+	if _, err := b.lab.Kubectl(ctx, "wait", "--for=condition=Ready", "pod", "--all", "--timeout=2m"); err != nil {
+		return err
+	}
+	if err := b.passThrough(ctx); err != nil {
 		return err
 	}
 	return lab.Until(ctx, patience, "the pod's log lines", func() error {
@@ -79,12 +99,13 @@ func (b *bed) up(ctx context.Context) error {
 	})
 }
 
-// memory measures the daemons with podCount pods, over a good link and at rest.
+// memory measures the proxy with podCount pods on an edge, over a good link and at
+// rest. The agent's is measured by the bench pods.
 func (b *bed) memory(ctx context.Context) ([]results.Row, error) {
 	if err := b.edge.SetLink(ctx, "profile", "A"); err != nil {
 		return nil, err
 	}
-	if _, err := b.lab.Kubectl(ctx, "scale", "deployment/filler", fmt.Sprintf("--replicas=%d", podCount-1)); err != nil {
+	if _, err := b.lab.Kubectl(ctx, "scale", "deployment/filler", fmt.Sprintf("--replicas=%d", podCount-measuredPods)); err != nil {
 		return nil, err
 	}
 	if _, err := b.lab.Kubectl(ctx, "rollout", "status", "deployment/filler", "--timeout=2m"); err != nil {
@@ -98,7 +119,6 @@ func (b *bed) memory(ctx context.Context) ([]results.Row, error) {
 		return nil, fmt.Errorf("%d pods run on the edge, want %d", n, podCount)
 	}
 	samples := results.NewSamples(name)
-	samples.Add(results.Key{Bench: "pods", System: "skerry", Metric: "pods", Unit: "pods"}, podCount)
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
 	for range 15 {
@@ -107,21 +127,16 @@ func (b *bed) memory(ctx context.Context) ([]results.Row, error) {
 			return nil, ctx.Err()
 		case <-tick.C:
 		}
-		for _, d := range []struct{ bench, system, daemon string }{
-			{"pods", "skerry", "edgeagent-" + b.edge.Name},
-			{name, "skerry-cloudproxy", "cloudproxy"},
-		} {
-			pid, ok := b.lab.PID(d.daemon)
-			if !ok {
-				return nil, fmt.Errorf("%s does not run (log: %s)", d.daemon, b.lab.LogFile(d.daemon))
-			}
-			m, err := readMemory(pid)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", d.daemon, err)
-			}
-			samples.Add(results.Key{Bench: d.bench, System: d.system, Metric: "vmrss_mb", Unit: "MB"}, m.resident)
-			samples.Add(results.Key{Bench: d.bench, System: d.system, Metric: "rssanon_mb", Unit: "MB"}, m.anonymous)
+		pid, ok := b.lab.PID("cloudproxy")
+		if !ok {
+			return nil, fmt.Errorf("cloudproxy does not run (log: %s)", b.lab.LogFile("cloudproxy"))
 		}
+		m, err := readMemory(pid)
+		if err != nil {
+			return nil, fmt.Errorf("cloudproxy: %w", err)
+		}
+		samples.Add(results.Key{System: "skerry-cloudproxy", Metric: "vmrss_mb", Unit: "MB"}, m.resident)
+		samples.Add(results.Key{System: "skerry-cloudproxy", Metric: "rssanon_mb", Unit: "MB"}, m.anonymous)
 	}
 	return samples.Rows(), nil
 }

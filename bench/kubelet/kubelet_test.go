@@ -35,7 +35,10 @@ func TestParseFlags(t *testing.T) {
 	if err != nil || o.rounds != 3 || o.total != time.Minute || o.out != "bench" {
 		t.Errorf("got %+v, %v", o, err)
 	}
-	for _, bad := range [][]string{{"-rounds", "0"}, {"more"}, {"-nosuch"}} {
+	if all := []string{"latency", "memory", "throughput"}; !cmp.Equal(o.scenarios, all) {
+		t.Errorf("without -run: %q", o.scenarios)
+	}
+	for _, bad := range [][]string{{"-rounds", "0"}, {"-loads", "0"}, {"more"}, {"-nosuch"}, {"-run", "all"}} {
 		if _, err := parseFlags(bad, io.Discard); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
@@ -95,17 +98,21 @@ func TestRounds(t *testing.T) {
 	}
 	got := map[string]int{}
 	for _, r := range s.Rows() {
-		got[r.Link+" "+r.Metric] = r.N
-		if r.Metric == "failed_pct" && (r.Max != 100 || r.Median != 0 || r.N != 6) {
+		got[r.Link+" "+r.System+" "+r.Metric] = r.N
+		if r.Metric == "failed_pct" && r.System == ours && (r.Max != 100 || r.Median != 0) {
 			t.Errorf("failures over %s: %+v", r.Link, r)
 		}
 	}
-	want := map[string]int{"- floor_ms": 10}
+	want := map[string]int{"- kubectl floor_ms": 10}
 	for _, l := range results.Links() {
-		want[l.Name+" exec_true_ms"], want[l.Name+" log_first_line_ms"], want[l.Name+" failed_pct"] = 2, 2, 6
-		if l.Name != "A" {
-			want[l.Name+" exec_above_clean_rtt"] = 2
+		for system, commands := range map[string]int{ours: 3, other: 1} {
+			of := l.Name + " " + system + " "
+			want[of+execMetric], want[of+"failed_pct"] = 2, 2*commands
+			if l.Name != "A" {
+				want[of+"exec_above_clean_rtt"] = 2
+			}
 		}
+		want[l.Name+" skerry log_first_line_ms"] = 2
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("values by link and metric (-want +got):\n%s", diff)

@@ -1,9 +1,10 @@
 // Kubelet measures what a user of kubectl feels: exec and logs of a pod on an
 // edge behind links A to E, with the real kubectl, and what the daemons need of
-// memory. It brings up a lab of its own, takes it down again, and puts the
-// figures into bench/results.json and bench/RESULTS.md.
+// memory; beside kubectl's own streams carried through the tunnel as bytes. It brings
+// up a lab of its own, takes it down again, and puts the figures into
+// bench/results.json and bench/RESULTS.md. It needs root.
 //
-//	kubelet [-rounds 20] [-total 25m] [-out bench]
+//	kubelet [-run latency,throughput] [-rounds 20] [-total 25m] [-out bench]
 package main
 
 import (
@@ -14,10 +15,14 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
+	"slices"
+	"strings"
 	"time"
 
+	"k8s.io/klog/v2" //nolint:depguard // to silence it
+
+	"github.com/skerry-io/skerry/bench/command"
+	"github.com/skerry-io/skerry/bench/kubelet/passthrough"
 	"github.com/skerry-io/skerry/bench/results"
 )
 
@@ -28,30 +33,41 @@ const (
 	cleanupTime = 3 * time.Minute
 )
 
+// The scenarios.
+const (
+	latency = "latency"
+	rss     = "memory"
+	load    = "throughput"
+)
+
+func scenarioNames() []string { return []string{latency, rss, load} }
+
 // options are the flags.
 type options struct {
-	rounds   int
-	total    time.Duration
-	dir, bin string
-	out      string
+	scenarios []string
+	rounds    int
+	loads     int
+	total     time.Duration
+	dir, bin  string
+	out       string
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	err := run(ctx, os.Args[1:], log)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench-kubelet:", err)
-		os.Exit(1)
-	}
+	klog.LogToStderr(false) // what client-go has to say of each stream that breaks
+	klog.SetOutput(io.Discard)
+	command.Program{Name: name, Run: run, Parts: map[string]func(context.Context, io.Reader, io.Writer) error{
+		passthrough.Argument: func(ctx context.Context, in io.Reader, _ io.Writer) error { return passthrough.RunEdge(ctx, in) },
+	}}.Main()
 }
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
 	var o options
+	var run string
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.IntVar(&o.rounds, "rounds", 20, "rounds that count; each visits every link once")
+	fs.StringVar(&run, "run", "", "what to measure, by commas; all is "+strings.Join(scenarioNames(), ","))
+	fs.IntVar(&o.rounds, "rounds", 20, "rounds of latency that count; each visits every link once")
+	fs.IntVar(&o.loads, "loads", 3, "rounds of throughput")
 	fs.DurationVar(&o.total, "total", 25*time.Minute, "no round begins that would end later than this")
 	fs.StringVar(&o.dir, "dir", ".demo/bench", "directory of the lab")
 	fs.StringVar(&o.bin, "bin", ".demo/bin", "directory of the programs")
@@ -62,10 +78,12 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	if fs.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	if o.rounds < 1 {
-		return o, fmt.Errorf("-rounds %d: there must be one at least", o.rounds)
+	if o.rounds < 1 || o.loads < 1 {
+		return o, errors.New("-rounds and -loads: there must be one at least")
 	}
-	return o, nil
+	var err error
+	o.scenarios, err = command.Choose("run", run, scenarioNames())
+	return o, err
 }
 
 func run(ctx context.Context, args []string, log *slog.Logger) error {
@@ -74,25 +92,15 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 		return err
 	}
 	begin := time.Now()
-	recorder, err := results.Begin(ctx, o.out, "bench-"+name, args)
-	if err != nil {
-		return err
-	}
 	b, err := newBed(o.dir, o.bin, log)
 	if err != nil {
 		return err
 	}
-	rows, err := measure(ctx, b, o, begin.Add(o.total), log)
-	downCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-	defer cancel()
-	if err := errors.Join(err, b.lab.Down(downCtx)); err != nil {
-		return err
-	}
-	if err := recorder.Keep(rows); err != nil {
-		return err
-	}
-	log.Info("results written", "rows", len(rows), "dir", o.out, "took", time.Since(begin).Round(time.Second))
-	return nil
+	_, err = command.Measurement{
+		Name: name, Args: args, Out: o.out, Patience: cleanupTime, Down: b.down,
+		Measure: func(ctx context.Context) ([]results.Row, error) { return measure(ctx, b, o, begin.Add(o.total), log) },
+	}.Keep(ctx, log)
+	return err
 }
 
 // measure brings the lab up and makes the rows.
@@ -102,14 +110,28 @@ func measure(ctx context.Context, b *bed, o options, end time.Time, log *slog.Lo
 	}
 	log.Info("lab is up")
 	s := results.NewSamples(name)
-	if err := rounds(ctx, b, s, o.rounds, end, log); err != nil {
-		return nil, err
+	does := func(scenario string) bool { return slices.Contains(o.scenarios, scenario) }
+	if does(latency) {
+		if err := rounds(ctx, b, s, o.rounds, end, log); err != nil {
+			return nil, err
+		}
 	}
-	rows := s.Rows()
-	memory, err := b.memory(ctx)
-	if err != nil {
-		return nil, err
+	var rows []results.Row
+	if does(rss) { // before the load, after which the collector has not given all back
+		memory, err := b.memory(ctx)
+		if err != nil {
+			return nil, err
+		}
+		sizes, err := b.sizes()
+		if err != nil {
+			return nil, err
+		}
+		rows = append(memory, sizes...)
 	}
-	sizes, err := b.sizes()
-	return append(append(rows, memory...), sizes...), err
+	if does(load) {
+		if err := throughput(ctx, b, s, o.loads, end, log); err != nil {
+			return nil, err
+		}
+	}
+	return append(s.Rows(), rows...), nil
 }

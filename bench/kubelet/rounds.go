@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,9 +19,19 @@ import (
 // commandTimeout bounds one kubectl; the slowest link takes seconds.
 const commandTimeout = time.Minute
 
+// execMetric is what the budget is for.
+const execMetric = "exec_true_ms"
+
+// The systems.
+const (
+	ours  = "skerry"
+	other = "spdy-passthrough"
+)
+
 // probe is a command that is measured, and what it must print.
 type probe struct {
 	metric string
+	system string // empty is ours
 	args   []string
 	lines  int  // that it must print; -1 is any number
 	first  bool // measured until the first line, not until the end
@@ -30,7 +41,8 @@ type probe struct {
 func probes() []probe {
 	return []probe{
 		{metric: "floor_ms", args: []string{"get", "--raw", "/livez"}, lines: -1},
-		{metric: "exec_true_ms", args: []string{"exec", "bench", "--", "true"}},
+		{metric: execMetric, args: []string{"exec", "bench", "--", "true"}},
+		{metric: execMetric, system: other, args: []string{"exec", "spdy-bench", "--", "true"}},
 		{metric: "log_first_line_ms", args: []string{"logs", "bench", "--tail=1"}, lines: 1, first: true},
 		{metric: "logs_100_lines_ms", args: []string{"logs", "bench"}, lines: logLines},
 	}
@@ -62,25 +74,18 @@ func rounds(ctx context.Context, b *bed, s *results.Samples, count int, end time
 // round visits the links in an order.
 func round(ctx context.Context, b *bed, s *results.Samples, order []int, log *slog.Logger) error {
 	links := results.Links()
-	exec := make([]float64, len(links)) // 0: failed
+	exec := map[string][]float64{ours: make([]float64, len(links)), other: make([]float64, len(links))} // 0: failed
 	for _, i := range order {
-		if err := b.edge.SetLink(ctx, "profile", links[i].Name); err != nil {
+		if err := b.visit(ctx, links[i].Name); err != nil {
 			return err
-		}
-		// What both ends believe of the link is that of the one before.
-		warm := probes()[1]
-		if _, err := b.time(ctx, warm); err != nil && ctx.Err() == nil {
-			log.Warn("unmeasured command failed", "link", links[i].Name, "err", err)
 		}
 		for _, p := range probes() {
 			took, err := b.time(ctx, p)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			failed := 0.0
 			if err != nil {
-				failed = 100
-				log.Warn("command failed", "metric", p.metric, "link", links[i].Name, "err", err)
+				log.Warn("command failed", "metric", p.metric, "system", p.system, "link", links[i].Name, "err", err)
 			}
 			if p.metric == "floor_ms" {
 				if err != nil {
@@ -89,23 +94,45 @@ func round(ctx context.Context, b *bed, s *results.Samples, order []int, log *sl
 				s.Add(results.Key{System: "kubectl", Metric: p.metric, Unit: "ms"}, milliseconds(took))
 				continue
 			}
-			s.Add(results.Key{Link: links[i].Name, System: "skerry", Metric: "failed_pct", Unit: "%"}, failed)
+			key := results.Key{Link: links[i].Name, System: cmp.Or(p.system, ours), Unit: "%", Metric: "failed_pct"}
 			if err != nil {
+				s.Add(key, 100)
 				continue
 			}
-			s.Add(results.Key{Link: links[i].Name, System: "skerry", Metric: p.metric, Unit: "ms"}, milliseconds(took))
-			if p.metric == "exec_true_ms" {
-				exec[i] = milliseconds(took)
+			s.Add(key, 0)
+			key.Metric, key.Unit = p.metric, "ms"
+			s.Add(key, milliseconds(took))
+			if p.metric == execMetric {
+				exec[key.System][i] = milliseconds(took)
 			}
 		}
 	}
-	for i, l := range links {
-		// Over link A itself a round trip is shorter than what a process start varies by.
-		if i > 0 && exec[i] > 0 && exec[0] > 0 {
-			s.Add(results.Key{Link: l.Name, System: "skerry", Metric: "exec_above_clean_rtt", Unit: "RTT"}, (exec[i]-exec[0])/milliseconds(l.RTT))
+	for system, took := range exec {
+		for i, l := range links {
+			// Over link A itself a round trip is shorter than what a process start varies by.
+			if i > 0 && took[i] > 0 && took[0] > 0 {
+				s.Add(results.Key{Link: l.Name, System: system, Metric: "exec_above_clean_rtt", Unit: "RTT"}, (took[i]-took[0])/milliseconds(l.RTT))
+			}
 		}
 	}
 	return nil
+}
+
+// visit gives the edge a link. What both ends believe of it is that of the one
+// before, so a command crosses it for each system that is not measured.
+func (b *bed) visit(ctx context.Context, link string) error {
+	if err := b.edge.SetLink(ctx, "profile", link); err != nil {
+		return err
+	}
+	for _, p := range probes() {
+		if p.metric != execMetric {
+			continue
+		}
+		if _, err := b.time(ctx, p); err != nil && ctx.Err() == nil {
+			b.log.Warn("unmeasured command failed", "system", p.system, "link", link, "err", err)
+		}
+	}
+	return ctx.Err()
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -62,7 +62,7 @@ func (r *Results) writeBudgets(b *bytes.Buffer) {
 		if !want.holds(r.Rows[i]) {
 			verdict = "**missed**"
 		}
-		lines = append(lines, fmt.Sprintf("| %s | %s %g %s | %s | %s |\n", want.what, want.sign(), want.limit, r.Rows[i].Unit, cell(r.Rows[i]), verdict))
+		lines = append(lines, fmt.Sprintf("| %s | %s %s %s | %s | %s |\n", want.what, want.sign(), strconv.FormatFloat(want.limit, 'f', -1, 64), r.Rows[i].Unit, cell(r.Rows[i]), verdict))
 	}
 	if len(lines) > 0 {
 		b.WriteString("\n## Budgets\n\n| what | budget | measured | |\n|---|---|---|---|\n" + strings.Join(lines, ""))

@@ -1,6 +1,9 @@
 package results
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Link is a profile of the link emulator.
 type Link struct {
@@ -36,26 +39,35 @@ func benches() []benchText {
 			name: "kubelet",
 			what: "The real `kubectl` against a real kube-apiserver, the proxy, and one edge behind each link in turn: each round visits " +
 				"every link once, in another order each time, and runs one command there unmeasured before the measured ones. Times are " +
-				"those of whole processes, so the floor is in each of them: what a `kubectl` takes that crosses no link.",
+				"those of whole processes, so the floor is in each of them: what a `kubectl` takes that crosses no link. `spdy-passthrough` is another node of " +
+				"the same cluster, whose kubelet is at the other end of a session of package tunnel over the same link: HTTP and SPDY of kube-apiserver cross " +
+				"the link as bytes and end in the runtime, as with a kubelet behind any other tunnel.",
 			metrics: []metricText{
 				{"floor_ms", "`kubectl get --raw /livez`: from start to exit"},
 				{"exec_true_ms", "`kubectl exec POD -- true`: from start to exit"},
 				{"exec_above_clean_rtt", "exec_true_ms less that over link A in the same round, in round trips of the link"},
 				{"log_first_line_ms", "`kubectl logs POD --tail=1`: from start to the end of the line"},
 				{"logs_100_lines_ms", "`kubectl logs POD`, 100 lines of 80 bytes: from start to exit"},
+				{"logs_mb_s", "`kubectl logs POD` of 9 MB of noise in base64: what came in at most 10 s, from the start of the process, in 10⁶ bytes a second"},
+				{"logs_text_mb_s", "the same of 10 MB of lines as programs log them"},
+				{"portforward_rps", "answers of 64 bytes a second through one `kubectl port-forward`, ten clients for 10 s, a connection for each request"},
+				{"exec_100_s", "`true` run 100 times at once by the client of `kubectl`, in one process: until the last one is done"},
+				{"failed_load_pct", "share of the runs of the last four that failed; they are in no other figure"},
 				{"failed_pct", "share of the measured commands that failed or gave something else than asked; they are in no other figure"},
 				{"vmrss_mb", "VmRSS of the process: resident memory, with the pages of its program"},
 				{"rssanon_mb", "RssAnon of the process: memory that no file backs"},
 			},
 		},
 		tunnelText(),
+		syncText(),
+		podsText(),
 		{
-			name: "pods",
-			what: "The agent with ten pods of busybox on its edge, over link A, at rest after the bench kubelet.",
+			name: "conformance",
+			what: "Kubernetes' own end-to-end tests that are labelled NodeConformance and Conformance, of the version of the control plane " +
+				"(`make conformance`), against an edge whose control plane is at the other end of the link. The kubelet of that version passes all 141 on the same kind of machine.",
 			metrics: []metricText{
-				{"vmrss_mb", "VmRSS of the process: resident memory, with the pages of its program"},
-				{"rssanon_mb", "RssAnon of the process: memory that no file backs"},
-				{"pods", "pods that run on the edge"},
+				{"nodeconformance_passed", "tests that passed, in one run, without repeats"},
+				{"nodeconformance_run", "tests that ran"},
 			},
 		},
 		{
@@ -78,10 +90,8 @@ type budget struct {
 func budgets() []budget {
 	all := []budget{
 		{bench: "kubelet", link: "D", system: "skerry", metric: "exec_above_clean_rtt", limit: 1.3, what: "`kubectl exec POD -- true` over D, above its time on a clean link"},
-		{bench: "pods", link: NoLink, system: "skerry", metric: "rssanon_mb", limit: 15, what: "agent with 10 pods, anonymous memory"},
-		{bench: "pods", link: NoLink, system: "skerry", metric: "vmrss_mb", limit: 45, what: "agent with 10 pods, resident memory"},
 	}
-	return append(all, tunnelBudgets()...)
+	return slices.Concat(all, podsBudgets(), tunnelBudgets(), syncBudgets())
 }
 
 // holds reports whether a row is within the budget.
@@ -117,7 +127,7 @@ type plotSpec struct {
 type series struct{ metric, name string }
 
 func plots() []plotSpec {
-	return append([]plotSpec{{
+	kubelet := plotSpec{
 		file: "kubelet.svg", bench: "kubelet", axis: "time", unit: "ms",
 		title: "kubectl to a pod behind a bad link",
 		metrics: []series{
@@ -126,5 +136,6 @@ func plots() []plotSpec {
 			{"logs_100_lines_ms", "logs, 100 lines"},
 		},
 		floor: series{"floor_ms", "kubectl alone (get --raw /livez)"},
-	}}, tunnelPlots()...)
+	}
+	return slices.Concat([]plotSpec{kubelet}, podsPlots(), tunnelPlots(), syncPlots())
 }

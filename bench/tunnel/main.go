@@ -17,13 +17,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
-	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/skerry-io/skerry/bench/command"
 	"github.com/skerry-io/skerry/bench/results"
 	"github.com/skerry-io/skerry/bench/tunnel/agent"
 	"github.com/skerry-io/skerry/bench/tunnel/bed"
@@ -52,25 +50,7 @@ type options struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	if len(os.Args) == 2 && os.Args[1] == agent.Argument {
-		// Ctrl-C is for the bench, which ends its agents.
-		err := agent.Run(context.WithoutCancel(ctx), os.Stdin, os.Stdout)
-		stop()
-		exit(err)
-	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	err := run(ctx, os.Args[1:], log)
-	stop()
-	exit(err)
-}
-
-func exit(err error) {
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench-tunnel:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
+	command.Program{Name: name, Run: run, Parts: map[string]func(context.Context, io.Reader, io.Writer) error{agent.Argument: agent.Run}}.Main()
 }
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
@@ -113,14 +93,14 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		linkNames = append(linkNames, l.Name)
 	}
 	var err error
-	if o.scenarios, err = choose("run", run, scenarioNames()); err != nil {
+	if o.scenarios, err = command.Choose("run", run, scenarioNames()); err != nil {
 		return o, err
 	}
-	if o.systems, err = choose("systems", systems, systemNames()); err != nil {
+	if o.systems, err = command.Choose("systems", systems, systemNames()); err != nil {
 		return o, err
 	}
 	if links != "" {
-		if o.links, err = choose("links", links, linkNames); err != nil {
+		if o.links, err = command.Choose("links", links, linkNames); err != nil {
 			return o, err
 		}
 	}
@@ -132,20 +112,6 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		o.outages = append(o.outages, time.Duration(seconds*float64(time.Second)))
 	}
 	return o, nil
-}
-
-// choose takes names of all, in the order of all; no name means all.
-func choose(what, names string, all []string) ([]string, error) {
-	if names == "" {
-		return all, nil
-	}
-	wanted := strings.Split(names, ",")
-	for _, n := range wanted {
-		if !slices.Contains(all, n) {
-			return nil, fmt.Errorf("-%s: no %q: there are %s", what, n, strings.Join(all, ", "))
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(all), func(n string) bool { return !slices.Contains(wanted, n) }), nil
 }
 
 func systemNames() []string {
@@ -162,10 +128,6 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 		return err
 	}
 	begin := time.Now()
-	recorder, err := results.Begin(ctx, o.out, "bench-"+name, args)
-	if err != nil {
-		return err
-	}
 	authority, err := system.NewAuthority()
 	if err != nil {
 		return err
@@ -175,16 +137,12 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 		return err
 	}
 	r := &runner{options: o, bed: b, authority: authority, log: log, out: os.Stdout, samples: results.NewSamples(name)}
-	err = r.rounds(ctx, begin)
-	downCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-	defer cancel()
-	if err := errors.Join(err, b.Close(downCtx)); err != nil {
-		return err
-	}
-	rows := r.samples.Rows()
-	if err := recorder.Keep(rows); err != nil {
-		return err
-	}
-	log.Info("results written", "rows", len(rows), "dir", o.out, "took", time.Since(begin).Round(time.Second))
-	return nil
+	_, err = command.Measurement{
+		Name: name, Args: args, Out: o.out, Patience: cleanupTime, Down: b.Close,
+		Measure: func(ctx context.Context) ([]results.Row, error) {
+			err := r.rounds(ctx, begin)
+			return r.samples.Rows(), err
+		},
+	}.Keep(ctx, log)
+	return err
 }

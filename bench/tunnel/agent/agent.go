@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,80 +25,41 @@ type agent struct {
 	keeper   *system.Keeper // nil before CallConnect
 	flooded  atomic.Int64
 	kept     []system.Session // CallMany's
-
-	mu  sync.Mutex // guards the following field
-	out *json.Encoder
 }
 
 // Run is an agent's main: it answers the lines of in until that ends.
 func Run(ctx context.Context, in io.Reader, out io.Writer) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	a := &agent{out: json.NewEncoder(out)}
-	dec := json.NewDecoder(in)
-	for {
-		var r request
-		if err := dec.Decode(&r); err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			return err
-		}
-		// The process ends when its input does: nobody waits for what still runs.
-		go a.answer(ctx, r)
-	}
-}
-
-func (a *agent) answer(ctx context.Context, r request) {
-	result, err := a.do(ctx, r)
-	reply := answer{ID: r.ID}
-	if err == nil {
-		reply.Result, err = json.Marshal(result)
-	}
-	if err != nil {
-		reply.Error = err.Error()
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	_ = a.out.Encode(reply) // fails when the bench has gone, and then so does the input
+	var a agent
+	return Serve(ctx, in, out, a.do)
 }
 
 // do carries out one call.
-func (a *agent) do(ctx context.Context, r request) (any, error) {
+func (a *agent) do(ctx context.Context, r Request) (any, error) {
 	switch r.Call {
 	case CallServe:
-		return with(r, func(e Endpoint) (any, error) { return nil, a.serve(ctx, e) })
+		return With(r, func(e Endpoint) (any, error) { return nil, a.serve(ctx, e) })
 	case CallReceived:
 		return a.services.Received.Load(), nil
 	case CallConnect:
-		return with(r, func(e Endpoint) (any, error) { return nil, a.connect(ctx, e) })
+		return With(r, func(e Endpoint) (any, error) { return nil, a.connect(ctx, e) })
 	case CallDials:
 		return a.keeper.Dials(), nil
 	case CallEcho:
-		return with(r, func(p EchoPlan) (any, error) { return a.echo(ctx, p), nil })
+		return With(r, func(p EchoPlan) (any, error) { return a.echo(ctx, p), nil })
 	case CallAsk:
-		return with(r, func(p AskPlan) (any, error) { return a.ask(ctx, p), nil })
+		return With(r, func(p AskPlan) (any, error) { return a.ask(ctx, p), nil })
 	case CallFlood:
-		return with(r, func(p FloodPlan) (any, error) { return nil, a.flood(ctx, p) })
+		return With(r, func(p FloodPlan) (any, error) { return nil, a.flood(ctx, p) })
 	case CallFlooded:
 		return a.flooded.Load(), nil
 	case CallFirst:
-		return with(r, func(p FirstPlan) (any, error) { return first(ctx, p) })
+		return With(r, func(p FirstPlan) (any, error) { return first(ctx, p) })
 	case CallMany:
-		return with(r, func(p ManyPlan) (any, error) { return a.many(ctx, p) })
+		return With(r, func(p ManyPlan) (any, error) { return a.many(ctx, p) })
 	case CallMemory:
 		return memory()
 	}
 	return nil, fmt.Errorf("no call %q", r.Call)
-}
-
-// with gives f its arguments.
-func with[T any](r request, f func(T) (any, error)) (any, error) {
-	var args T
-	if err := json.Unmarshal(r.Args, &args); err != nil {
-		return nil, err
-	}
-	return f(args)
 }
 
 func (a *agent) serve(ctx context.Context, e Endpoint) error {

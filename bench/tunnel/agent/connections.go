@@ -92,10 +92,14 @@ func first(ctx context.Context, p FirstPlan) ([]float64, error) {
 func firstByte(ctx context.Context, sys system.System, d system.Dial, timeout time.Duration) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	dial := sys.Dial
+	if sys.Begin != nil {
+		dial = sys.Begin
+	}
 	begin := time.Now()
 	for n := 1; ; n++ {
 		dialed := time.Now()
-		s, err := sys.Dial(ctx, d)
+		s, err := dial(ctx, d)
 		if err == nil {
 			// A session that hangs ends by this, and so does the exchange on it.
 			stop := context.AfterFunc(ctx, func() { _ = s.Close() })

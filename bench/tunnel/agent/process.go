@@ -15,13 +15,7 @@ import (
 // Argument is what makes a program that calls Run an agent.
 const Argument = "agent"
 
-// request and answer are the lines.
-type request struct {
-	ID   int             `json:"id"`
-	Call string          `json:"call"`
-	Args json.RawMessage `json:"args,omitempty"`
-}
-
+// answer is the line that answers a Request's.
 type answer struct {
 	ID     int             `json:"id"`
 	Result json.RawMessage `json:"result,omitempty"`
@@ -94,7 +88,7 @@ func (p *Process) Call(ctx context.Context, call string, args, result any) error
 	c := make(chan answer, 1)
 	p.mu.Lock()
 	p.last++
-	r := request{ID: p.last, Call: call, Args: b}
+	r := Request{ID: p.last, Call: call, Args: b}
 	p.calls[r.ID] = c
 	line, err := json.Marshal(r)
 	if err == nil {

@@ -17,13 +17,30 @@ import (
 // skerrySession is one of package tunnel.
 type skerrySession struct{ s *tunnel.Session }
 
-func dialSkerry(ctx context.Context, d Dial) (Session, error) {
+func newSkerry(ctx context.Context, d Dial) (*tunnel.Session, error) {
 	hello := wire.Hello{Seq: 1, AgentVersion: "bench", OS: runtime.GOOS, Arch: runtime.GOARCH}
 	_, _ = rand.Read(hello.Incarnation[:]) // never fails
-	s, err := tunnel.Dial(ctx, tunnel.DialConfig{Address: d.Address, TLS: d.TLS, Hello: hello})
+	return tunnel.New(ctx, tunnel.DialConfig{Address: d.Address, TLS: d.TLS, Hello: hello})
+}
+
+func dialSkerry(ctx context.Context, d Dial) (Session, error) {
+	s, err := newSkerry(ctx, d)
 	if err != nil {
 		return nil, err
 	}
+	if err := s.Dial(ctx); err != nil {
+		return nil, err
+	}
+	return skerrySession{s}, nil
+}
+
+// beginSkerry opens streams while the session is being dialed, as the agent does.
+func beginSkerry(ctx context.Context, d Dial) (Session, error) {
+	s, err := newSkerry(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	go func() { _ = s.Dial(ctx) }() // a stream says why it failed, too
 	return skerrySession{s}, nil
 }
 

@@ -63,6 +63,9 @@ type System struct {
 	Name string
 	// Dial makes a session. It bounds the attempt by itself, as its library does.
 	Dial func(ctx context.Context, d Dial) (Session, error)
+	// Begin makes one that may be used at once, before the server has answered; nil
+	// where there is no such thing.
+	Begin func(ctx context.Context, d Dial) (Session, error)
 	// Listen serves until the closer is closed.
 	Listen func(ctx context.Context, l Listen) (io.Closer, error)
 	// Backoff is the pause before the n-th dial since something last worked, from
@@ -78,7 +81,7 @@ const Skerry = "skerry"
 // All are ours and what it is compared with.
 func All() []System {
 	return []System{
-		{Name: Skerry, Dial: dialSkerry, Listen: listenSkerry, Backoff: uplinkBackoff},
+		{Name: Skerry, Dial: dialSkerry, Begin: beginSkerry, Listen: listenSkerry, Backoff: uplinkBackoff},
 		{Name: "quic-stock", Dial: dialQUIC, Listen: listenQUIC, Backoff: uplinkBackoff},
 		{Name: "yamux-cubic", Dial: dialYamux, Listen: listenYamux, Backoff: uplinkBackoff, TCP: true},
 		{Name: "websocket", Dial: dialWebsocket, Listen: listenWebsocket, Backoff: kubeEdgeBackoff, TCP: true},

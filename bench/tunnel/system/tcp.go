@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cubic asks for Linux's own default of congestion control, whatever this
+// Cubic is a net.Dialer's Control: it asks for Linux's own default of congestion control, whatever this
 // machine was told to do.
-func cubic(_, _ string, c syscall.RawConn) error {
+func Cubic(_, _ string, c syscall.RawConn) error {
 	var setErr error
 	err := c.Control(func(fd uintptr) {
 		setErr = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, "cubic")
@@ -21,11 +21,11 @@ func cubic(_, _ string, c syscall.RawConn) error {
 	return setErr
 }
 
-func tcpDialer() *net.Dialer { return &net.Dialer{Control: cubic} }
+func tcpDialer() *net.Dialer { return &net.Dialer{Control: Cubic} }
 
-// listenTCP listens with cubic, which accepted connections inherit.
+// listenTCP listens with Cubic, which accepted connections inherit.
 func listenTCP(ctx context.Context, address string) (net.Listener, error) {
-	lc := net.ListenConfig{Control: cubic}
+	lc := net.ListenConfig{Control: Cubic}
 	lc.SetMultipathTCP(false) // its sockets keep the option to themselves
 	return lc.Listen(ctx, "tcp", address)
 }
