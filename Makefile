@@ -36,10 +36,35 @@ build: ## Build the three binaries and the link emulator into .demo/bin
 	@mkdir -p $(BIN)
 	@$(STEP) $(QUIET) build go build $(PRODUCT) -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/ $(BINARIES)
 
+.PHONY: dist
+dist: ## Build a release into dist: static binaries, image, chart, manifests, checksums (VERSION=v0.1.0)
+	@go run $(PRODUCT) ./manifests/release -version "$(VERSION)" -out dist
+
 .PHONY: devcluster
 devcluster: ## Build the dev control plane (cold: ten minutes; kept in ~/.cache/skerry)
 	@mkdir -p $(BIN)
 	@$(STEP) $(QUIET) devcluster .ci/link $(BIN)
+
+.PHONY: metrics-server
+metrics-server: ## Build the metrics-server of the end-to-end tests (cold: four minutes; kept in ~/.cache/skerry)
+	@mkdir -p $(BIN)
+	@$(STEP) $(QUIET) metrics-server bash -c 'ln -sfn "$$(.ci/tool metrics-server)" $(BIN)/metrics-server'
+
+.PHONY: kubelet
+kubelet: ## Build the real kubelet, which bench-pods compares with (cold: three minutes; kept in ~/.cache/skerry)
+	@mkdir -p $(BIN)
+	@$(STEP) $(QUIET) kubelet bash -c 'ln -sfn "$$(.ci/tool kubelet)" $(BIN)/kubelet'
+
+# After devcluster, with which it has most packages in common.
+.PHONY: e2e-test
+e2e-test: devcluster ## Build the upstream suite of "make conformance" (cold: ten minutes; kept in ~/.cache/skerry)
+	@mkdir -p $(BIN)
+	@$(STEP) $(QUIET) e2e-test bash -c 'set -e; for t in ginkgo agnhost nonewprivs e2e.test; do tool=$$(.ci/tool $$t); ln -sfn "$$tool" $(BIN)/$$t; done'
+
+.PHONY: old-kubectl
+old-kubectl: ## Unpack Debian's kubectl for the end-to-end tests (kept in ~/.cache/skerry)
+	@mkdir -p $(BIN)
+	@$(STEP) $(QUIET) old-kubectl bash -c 'ln -sfn "$$(.ci/old-kubectl)" $(BIN)/old-kubectl'
 
 .PHONY: clean
 clean: demo-down ## Stop the demo and remove .demo
@@ -58,11 +83,12 @@ demo-down: ## Stop the demo
 # Check
 
 .PHONY: test
-test: ## Everything a change must pass: setup, check, e2e, two minutes of chaos
+test: ## Everything a change must pass: setup, check, e2e, upstream's tests, two minutes of chaos
 	@$(MAKE) --no-print-directory setup
 	@# Two at a time: what downloads or links leaves a core to what compiles.
-	@$(MAKE) --no-print-directory -j2 QUIET=-q check build devcluster
+	@$(MAKE) --no-print-directory -j2 QUIET=-q check build devcluster metrics-server old-kubectl e2e-test kubelet
 	@$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory conformance-short
 	@$(MAKE) --no-print-directory chaos CHAOSTIME=2m
 
 .PHONY: check
@@ -88,6 +114,7 @@ fmt: ## Format the sources
 lint: ## Run golangci-lint, in the version pinned by tools.mod
 	@$(STEP) $(QUIET) lint bash -c '$(LINT) run ./...'
 	@$(STEP) $(QUIET) lint-cluster bash -c 'cd tests/cluster && GOFLAGS= CGO_ENABLED=1 $$(../../.ci/tool golangci-lint) run --config ../../.golangci.yml ./controlplane/...'
+	@$(STEP) $(QUIET) lint-helm bash -c 'cd tests/helm && GOFLAGS="$(PRODUCT)" $$(../../.ci/tool golangci-lint) run --config ../../.golangci.yml ./...'
 
 .PHONY: arch
 arch: ## Check who imports what, package docs and file lengths
@@ -96,21 +123,31 @@ arch: ## Check who imports what, package docs and file lengths
 
 .PHONY: unit
 unit: ## Run the tests with the race detector, in random order
-	@$(STEP) $(QUIET) unit env CGO_ENABLED=1 go test -race -shuffle=on ./...
+	@$(STEP) $(QUIET) unit .ci/unit
+	@$(STEP) $(QUIET) unit-helm go -C tests/helm test $(PRODUCT) ./...
 	@$(STEP) $(QUIET) unit-cluster env CGO_ENABLED=1 go -C tests/cluster test -race -shuffle=on ./controlplane/...
 
 .PHONY: model
-model: ## Play SEEDS (2000) random schedules of faults in virtual time against the tunnel
-	@$(STEP) $(QUIET) model go test $(PRODUCT) -count=1 -timeout 60m -run '^TestModel$$' ./tunnel -seeds $(SEEDS)
+model: ## Play SEEDS (2000) random schedules of faults in virtual time against the tunnel and sync
+	@$(STEP) $(QUIET) model go test $(PRODUCT) -count=1 -timeout 60m -run '^TestModel$$' ./tunnel ./tests/sync/model -seeds $(SEEDS)
 
 .PHONY: e2e
-e2e: build devcluster ## Run the end-to-end tests against a real control plane and containerd (as root)
+e2e: build devcluster metrics-server old-kubectl kubelet ## Run the end-to-end tests against a real control plane and containerd (as root)
 	@$(STEP) e2e env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -timeout 30m ./tests/e2e/...
 	@$(STEP) uplinks env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -timeout 10m ./tests/uplinks/...
+	@$(STEP) install env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -timeout 10m ./tests/install/...
 
 .PHONY: chaos
 chaos: build ## Break the link at random for CHAOSTIME (15m) under streams of all sorts (as root; SEED=N replays)
 	@$(STEP) chaos env SKERRY_E2E=1 CHAOSTIME=$(CHAOSTIME) SEED=$(SEED) go test $(PRODUCT) -count=1 -v -timeout 24h -run '^TestChaos$$' ./tests/chaos
+
+.PHONY: conformance
+conformance: setup build devcluster e2e-test ## Run upstream's tests of a node against an edge (as root; LINK=B; BENCHFLAGS="-focus REGEX")
+	@$(STEP) conformance go run $(PRODUCT) ./tests/conformance $(if $(LINK),-link $(LINK)) $(BENCHFLAGS)
+
+.PHONY: conformance-short
+conformance-short: build devcluster e2e-test ## Run them without the eight that take longest: four minutes (as root)
+	@$(STEP) conformance go run $(PRODUCT) ./tests/conformance -short
 
 .PHONY: fuzz
 fuzz: ## Fuzz each decoder for FUZZTIME (30s)
@@ -125,3 +162,11 @@ bench-kubelet: setup build devcluster ## Measure kubectl over links A to E, and 
 .PHONY: bench-tunnel
 bench-tunnel: setup build ## Measure the tunnel beside QUIC, yamux and a WebSocket over links A to E (as root; BENCHFLAGS=-quick)
 	@go run $(PRODUCT) ./bench/tunnel $(BENCHFLAGS)
+
+.PHONY: bench-sync
+bench-sync: setup build devcluster ## Measure desired state: push, reconnect, idle traffic, wear, beside a WebSocket (as root; BENCHFLAGS=-quick)
+	@go run $(PRODUCT) ./bench/sync $(BENCHFLAGS)
+
+.PHONY: bench-pods
+bench-pods: setup build devcluster kubelet ## Measure pods beside the real kubelet: times, memory, idle CPU (as root; BENCHFLAGS=-quick)
+	@go run $(PRODUCT) ./bench/pods $(BENCHFLAGS)

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/skerry-io/skerry/tests/lab"
 )
 
 const (
@@ -49,9 +51,9 @@ func TestChaos(t *testing.T) {
 	if err != nil {
 		t.Fatal("SEED:", err)
 	}
-	slot, err := strconv.Atoi(cmp.Or(os.Getenv("SKERRY_E2E_SLOT"), "0"))
+	slot, err := lab.Slot()
 	if err != nil {
-		t.Fatal("SKERRY_E2E_SLOT:", err)
+		t.Fatal(err)
 	}
 	demo, err := filepath.Abs("../../.demo")
 	if err != nil {

@@ -127,6 +127,7 @@ Try next:
   kubectl get pods -o wide
   kubectl logs -f deployment/hello
   kubectl exec -it deployment/hello -- sh
+  kubectl port-forward deployment/hello 8080   # and in another shell: curl 127.0.0.1:8080
   %[1]s/bin/linkemu ctl %[2]s profile D        # 300 ms, 5 %% loss, 5 Mbit/s; then the same again
   %[1]s/bin/linkemu ctl %[2]s set outage=1     # no link at all; outage=0 brings it back
   %[1]s/bin/skerry token list

@@ -142,27 +142,29 @@ func (s *terminal) typeLine(t *testing.T, line string) {
 	must(t, err)
 }
 
+// waitSize has the shell say how large its terminal is until that is want, its rows
+// and columns. The echo of what is typed does not match: it has no two numbers.
+func (s *terminal) waitSize(t *testing.T, want string) {
+	t.Helper()
+	line := regexp.MustCompile(`(?m)^` + want + `\r?$`)
+	eventually(t, "a terminal of "+want, func() error {
+		s.typeLine(t, "stty size")
+		if !line.MatchString(s.text()) {
+			return fmt.Errorf("the terminal shows %q", s.text())
+		}
+		return nil
+	})
+}
+
 func TestExecTerminalResize(t *testing.T) {
 	t.Parallel()
 	ns := newNamespace(t)
 	runPod(t, newPod(ns, "terminal", edge1, shell("main", idle)))
 	cmd := theLab.Command(t.Context(), "-n", ns, "exec", "-it", "terminal", "--", "sh")
 	term := openTerminal(t, cmd, &pty.Winsize{Rows: 40, Cols: 100})
-	// The echo of what is typed does not match: it has no two numbers.
-	size := func(want string) {
-		t.Helper()
-		line := regexp.MustCompile(`(?m)^` + want + `\r?$`)
-		eventually(t, "a terminal of "+want, func() error {
-			term.typeLine(t, "stty size")
-			if !line.MatchString(term.text()) {
-				return fmt.Errorf("the terminal shows %q", term.text())
-			}
-			return nil
-		})
-	}
-	size("40 100")
+	term.waitSize(t, "40 100")
 	must(t, pty.Setsize(term.file, &pty.Winsize{Rows: 30, Cols: 80}))
-	size("30 80")
+	term.waitSize(t, "30 80")
 	term.typeLine(t, "exit 5")
 	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 5 {
 		t.Errorf("it ends with %v; the terminal shows %q", err, term.text())

@@ -3,6 +3,8 @@ package e2e_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -46,6 +48,88 @@ func TestNode(t *testing.T) {
 		t.Errorf("the node has the taint %s", taint.ToString())
 	}
 	eventually(t, "a Lease", func() error { return try(t, "-n", "kube-node-lease", "get", "lease", "edge1").err })
+}
+
+// TestTaints: a Node is made with the taints of its join, which the scheduler heeds, and
+// what is taken away stays away.
+func TestTaints(t *testing.T) {
+	t.Parallel()
+	e := newMachine(t)
+	token, err := theLab.CreateToken(t.Context())
+	must(t, err)
+	joinFails(t, e, token, func(args []string) []string {
+		return append(args, "--taints", "node-role.kubernetes.io/control-plane:NoSchedule")
+	}, "node-role.kubernetes.io/control-plane", "kubectl taint")
+	must(t, e.Join(t.Context(), token, "--labels", "hall=3", "--taints", "hall=3:NoSchedule,node-role.kubernetes.io/edge:PreferNoSchedule"))
+	must(t, e.StartAgent(t.Context()))
+	must(t, e.WaitReady(t.Context(), patience))
+	taints := func() string {
+		return kubectl(t, "get", "node", "-l", "hall=3", "-o",
+			`jsonpath={range .items[*].spec.taints[*]}{.key}={.value}:{.effect} {end}`)
+	}
+	if got := taints(); got != "hall=3:NoSchedule node-role.kubernetes.io/edge=:PreferNoSchedule " {
+		t.Fatalf("taints are %q", got)
+	}
+
+	ns := newNamespace(t)
+	kept := newPod(ns, "kept-away", e, shell("main", idle))
+	create(t, kept)
+	welcome := newPod(ns, "welcome", e, shell("main", idle))
+	welcome.Spec.Tolerations = []corev1.Toleration{{Key: "hall", Value: "3", Effect: corev1.TaintEffectNoSchedule}}
+	runPod(t, welcome)
+	eventually(t, "the scheduler to say why", func() error {
+		why := kubectl(t, "-n", ns, "get", "pod", "kept-away", "-o", `jsonpath={.status.conditions[?(@.type=="PodScheduled")].message}`)
+		if !strings.Contains(why, "untolerated taint") {
+			return fmt.Errorf("it says %q", why)
+		}
+		return nil
+	})
+
+	kubectl(t, "taint", "node", e.Name, "hall-")
+	eventually(t, "the pod that was kept away", func() error { return try(t, "-n", ns, "exec", "kept-away", "--", "true").err })
+	must(t, e.StopAgent(t.Context()))
+	must(t, e.StartAgent(t.Context()))
+	eventually(t, "the edge to be back", func() error { return try(t, "-n", ns, "exec", "welcome", "--", "true").err })
+	if got := taints(); got != "node-role.kubernetes.io/edge=:PreferNoSchedule " {
+		t.Errorf("after a restart the taints are %q", got)
+	}
+}
+
+// TestDefaultNetwork: the runtime has no network for pods, so the join writes one where
+// this runtime looks for it, and a reset takes that away.
+func TestDefaultNetwork(t *testing.T) {
+	t.Parallel()
+	e := newMachine(t)
+	conf := e.Path("containerd", "cni", "10-skerry.conflist")
+	must(t, os.Remove(conf))
+	// A default network keeps its addresses where all do, whatever the machine.
+	t.Cleanup(func() { must(t, os.RemoveAll("/var/lib/cni/networks/skerry-bridge")) })
+	token, err := theLab.CreateToken(t.Context())
+	must(t, err)
+	eventually(t, "the runtime to see that it has no network", func() error {
+		out, err := e.Run(t.Context(), append(e.JoinArgs(token), "--ca-hash", "sha256:"+strings.Repeat("00", 32))...)
+		if !strings.Contains(out, "a bridge will be written to "+conf) {
+			return fmt.Errorf("%w\n%s", err, out)
+		}
+		return nil
+	})
+	must(t, e.Join(t.Context(), token))
+	must(t, e.StartAgent(t.Context()))
+	must(t, e.WaitReady(t.Context(), patience))
+	ns := newNamespace(t)
+	runPod(t, newPod(ns, "networked", e, shell("main", idle)))
+	ip := kubectl(t, "-n", ns, "get", "pod", "networked", "-o", "jsonpath={.status.podIP}")
+	if text := readFile(t, conf); !strings.Contains(text, ip[:strings.LastIndex(ip, ".")+1]) {
+		t.Errorf("the pod's address is %s, and %s says\n%s", ip, conf, text)
+	}
+	must(t, e.StopAgent(t.Context()))
+	out, err := e.Run(t.Context(), theLab.Bin("skerry"), "reset", "--yes", "--config-dir", e.ConfigDir(), "--state-dir", e.StateDir())
+	if err != nil || !strings.Contains(out, "remove "+conf) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, err := os.Stat(conf); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is left: %v", conf, err)
+	}
 }
 
 // joinFails joins with a configuration folder of its own, which must stay

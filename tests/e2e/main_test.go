@@ -1,14 +1,12 @@
 package e2e_test
 
 import (
-	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -29,6 +27,9 @@ const (
 	patience = 2 * time.Minute
 	// cleanupTime bounds what a test does after its end.
 	cleanupTime = 2 * time.Minute
+	// maxNet leaves room for the edges of the last slot, and that much for those of
+	// the one before it.
+	maxNet = 200
 )
 
 func TestMain(m *testing.M) {
@@ -57,48 +58,26 @@ func run(m *testing.M) int {
 		fmt.Println(err)
 		return 1
 	}
-	// Two checkouts of one machine run the tests at once in slots 0 and 1.
-	slot, err := strconv.Atoi(cmp.Or(os.Getenv("SKERRY_E2E_SLOT"), "0"))
+	slot, err := lab.Slot()
 	if err != nil {
-		fmt.Println("SKERRY_E2E_SLOT:", err)
+		fmt.Println(err)
 		return 1
 	}
 	theLab, err = lab.New(lab.Config{
 		Dir: filepath.Join(demo, "e2e"), BinDir: filepath.Join(demo, "bin"),
-		Name: fmt.Sprintf("e2e%d", slot), PortBase: 17443 + 100*slot, Net: 30 + 60*slot,
-		Manifests: yaml, Log: slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: level})),
+		Name: fmt.Sprintf("e2e%d", slot), PortBase: 17443 + 100*slot, Net: min(30+60*slot, maxNet),
+		// All that kubectl does here proves the proxy's serving certificate, too.
+		VerifyKubelets: true,
+		Manifests:      yaml, Log: slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
-	defer func() {
-		if os.Getenv("SKERRY_E2E_KEEP") != "" {
-			fmt.Printf("kept running: KUBECONFIG=%s\n", theLab.Kubeconfig())
-			return
-		}
-		if err := theLab.Down(ctx); err != nil {
-			fmt.Println("down:", err)
-		}
-	}()
-	if err := begin(ctx); err != nil {
-		fmt.Println("bring up the lab:", err)
-		return 1
-	}
-	code := m.Run()
-	if code != 0 {
-		fmt.Println("logs are in", theLab.Path("log"))
-	}
-	return code
+	return theLab.Main(ctx, m, begin, theLab.Down)
 }
 
 func begin(ctx context.Context) error {
-	if err := theLab.Down(ctx); err != nil { // of a run that was killed
-		return err
-	}
-	if err := os.RemoveAll(theLab.Path("log")); err != nil {
-		return err
-	}
 	if err := theLab.Up(ctx); err != nil {
 		return err
 	}

@@ -57,6 +57,37 @@ func TestStoreLost(t *testing.T) {
 	sameContainers(t, pod)
 }
 
+// A machine that lost its disk has no key: its name alone gets it nothing, and neither
+// does the token of its first join. With a new one it is the same Node again, and runs
+// what is bound to that.
+func TestDiskLost(t *testing.T) {
+	t.Parallel()
+	ns := newNamespace(t)
+	e := newMachine(t)
+	first, err := theLab.CreateToken(t.Context())
+	must(t, err)
+	must(t, e.StartMachine(t.Context(), ""))
+	must(t, e.Join(t.Context(), first))
+	must(t, e.StartAgent(t.Context()))
+	must(t, e.WaitReady(t.Context(), patience))
+	runPod(t, newPod(ns, "bound", e, shell("main", idle)))
+	uid := func() string { return kubectl(t, "get", "node", e.Name, "-o", "jsonpath={.metadata.uid}") }
+	before := uid()
+
+	must(t, e.Down(t.Context()))
+	must(t, e.StartMachine(t.Context(), ""))
+	joinFails(t, e, first, nil, "token")
+	second, err := theLab.CreateToken(t.Context(), "--node", e.Name)
+	must(t, err)
+	must(t, e.Join(t.Context(), second))
+	must(t, e.StartAgent(t.Context()))
+	must(t, e.WaitReady(t.Context(), patience))
+	if after := uid(); after != before {
+		t.Errorf("the Node was %s and is %s", before, after)
+	}
+	eventually(t, "a command in the pod", func() error { return try(t, "-n", ns, "exec", "bound", "--", "true").err })
+}
+
 func sorted(s []string) []string {
 	slices.Sort(s)
 	return s

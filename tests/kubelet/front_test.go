@@ -23,7 +23,8 @@ import (
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
-// rawEdge makes a node's commands answered with b, after the request.
+// rawEdge makes a node's commands and forwarded connections answered with b, after
+// the request.
 func (w *world) rawEdge(node string, b []byte) {
 	w.t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -32,17 +33,20 @@ func (w *world) rawEdge(node string, b []byte) {
 	}
 	w.t.Cleanup(func() { _ = ln.Close() })
 	go func() {
-		c, err := ln.Accept()
-		if err != nil {
-			return
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := wire.NewReader(bufio.NewReader(c), 64<<10).Next(); err == nil {
+				_, _ = c.Write(b)
+			}
+			_ = c.Close()
 		}
-		_, _ = wire.NewReader(bufio.NewReader(c), 64<<10).Next()
-		_, _ = c.Write(b)
-		_ = c.Close()
 	}()
 	w.edges.mu.Lock()
 	defer w.edges.mu.Unlock()
-	w.edges.nodes[node] = map[wire.Kind]string{wire.KindExec: ln.Addr().String()}
+	w.edges.nodes[node] = map[wire.Kind]string{wire.KindExec: ln.Addr().String(), wire.KindForward: ln.Addr().String()}
 }
 
 func logFile(t *testing.T, lines ...string) string {
@@ -84,7 +88,10 @@ func TestLogs(t *testing.T) {
 		{"/containerLogs/default/../p/c", 400, "the path is not clean"},
 		{"//metrics", 400, "the path is not clean"},
 		{"/containerLogs/default/p/c/?tailLines=1", 200, "two\n"},
-		{"/attach/default/p/c", 404, "404 page not found"},
+		{"/run/default/p/c", 404, "404 page not found"},
+		{"/attach/default/p/c?output=1", 400, "Upgrade request required"},
+		{"/portForward/default/p", 400, "Upgrade request required"},
+		{"/portForward/default/none", 404, `pod "none" not found`},
 		{"/healthz", 200, "ok"},
 		{"/metrics", 404, "the request names no edge"},
 	}
@@ -266,6 +273,78 @@ func TestAuthorization(t *testing.T) {
 	}
 }
 
+// TestNobodyIsNamedByAHeader: unlike servers behind the API aggregator, a kubelet
+// has its callers from certificates and tokens alone. What a client sends through
+// nodes/NAME/proxy comes with kube-apiserver's own certificate.
+func TestNobodyIsNamedByAHeader(t *testing.T) {
+	w := start(t, settings{})
+	cm, err := w.client.CoreV1().ConfigMaps("kube-system").Get(t.Context(), "extension-apiserver-authentication", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cm.Data["requestheader-client-ca-file"] = string(w.ca.pem())
+	cm.Data["requestheader-allowed-names"] = `["front-proxy-client"]`
+	cm.Data["requestheader-username-headers"] = `["X-Remote-User"]`
+	cm.Data["requestheader-group-headers"] = `["X-Remote-Group"]`
+	if _, err := w.client.CoreV1().ConfigMaps("kube-system").Update(t.Context(), cm, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.setAllow(func(r authorizationv1.SubjectAccessReviewSpec) bool {
+		return r.User != "front-proxy-client" || slices.Contains(r.Groups, "system:masters")
+	})
+	forged := []string{
+		"X-Remote-User", "admin", "X-Remote-Group", "system:masters", "X-Remote-Extra-Scopes", "all",
+		"Impersonate-User", "admin", "Impersonate-Group", "system:masters",
+	}
+	if status, body := w.get("/healthz", "front-proxy-client", forged...); status != 403 || !strings.HasPrefix(body, "Forbidden (user=front-proxy-client,") {
+		t.Errorf("with the aggregator's certificate: got %d %q", status, body)
+	}
+	if status, _ := w.get("/healthz", "-", forged...); status != 401 {
+		t.Errorf("without a certificate: got %d", status)
+	}
+}
+
+// TestRightForOneNode: a right for one node is none for the pods of another, by
+// whatever way they are asked for.
+func TestRightForOneNode(t *testing.T) {
+	w := start(t, settings{})
+	w.edgePods.Set(edgePod(newPod("p", "u", "n1"), logFile(t, "one")))
+	w.addEdge("n2", nil)
+	w.setAllow(func(r authorizationv1.SubjectAccessReviewSpec) bool {
+		return r.User == "kube-apiserver" || r.User == "of-n2" && r.ResourceAttributes.Name == "n2"
+	})
+	upgrade := []string{"Connection", "Upgrade", "Upgrade", "websocket"}
+	by := func(uri string, more ...string) []string { return append([]string{"X-Forwarded-Uri", uri}, more...) }
+	tests := []struct {
+		path, user string
+		header     []string
+		status     int
+	}{
+		{"/containerLogs/default/p/c", "of-n2", nil, 403},
+		{"/containerLogs/default/p/c", "of-n2", by("/api/v1/nodes/n2/proxy/containerLogs/default/p/c"), 403},
+		{"/containerLogs/default/p/c", "of-n2", by("/api/v1/nodes/n1/proxy/containerLogs/default/p/c"), 403},
+		{"/containerLogs/default/none/c", "of-n2", nil, 403}, // not even whether there is one
+		{"/exec/default/p/c?command=x", "of-n2", upgrade, 403},
+		{"/exec/default/p/c?command=x", "of-n2", by("/api/v1/nodes/n2/proxy/exec/default/p/c", upgrade...), 403},
+		{"/metrics", "of-n2", by("/api/v1/nodes/n1/proxy/metrics"), 403},
+		{"/metrics", "of-n2", by("/api/v1/nodes/n2/proxy/metrics", upgrade...), 403},
+		{"/metrics", "of-n2", nil, 403},
+		{"/edge/v1/nodes/n1/metrics", "of-n2", nil, 403},
+		{"/edge/v1/nodes/n1/healthz", "of-n2", by("/api/v1/nodes/n2/proxy/edge/v1/nodes/n1/healthz"), 403},
+		{"/healthz", "of-n2", by("/api/v1/nodes/n2/proxy/healthz"), 200},
+		{"/edge/v1/nodes/n2/healthz", "of-n2", nil, 200},
+		// kube-apiserver may everything; it has checked its user's right for n2.
+		{"/containerLogs/default/p/c", "", by("/api/v1/nodes/n2/proxy/containerLogs/default/p/c"), 404},
+		{"/edge/v1/nodes/n1/healthz", "", by("/api/v1/nodes/n2/proxy/edge/v1/nodes/n1/healthz"), 403},
+		{"/healthz", "", by("/api/v1/nodes/n1/proxy/pods"), 400},
+	}
+	for _, tt := range tests {
+		if status, body := w.get(tt.path, tt.user, tt.header...); status != tt.status {
+			t.Errorf("%s by %q with %q: got %d %q, want %d", tt.path, tt.user, tt.header, status, body, tt.status)
+		}
+	}
+}
+
 // TestNodePaths are requests that name a node.
 func TestNodePaths(t *testing.T) {
 	w := start(t, settings{})
@@ -287,7 +366,12 @@ func TestNodePaths(t *testing.T) {
 		{"/containerLogs/default/p/c", "/api/v1/nodes/n2/proxy/containerLogs/default/p/c", 404, `pod "p" not found`},
 	}
 	for _, tt := range tests {
-		if status, got := w.get(tt.path, "", "X-Forwarded-Uri", tt.uri); status != tt.status || got != tt.want {
+		status, got := w.get(tt.path, "", "X-Forwarded-Uri", tt.uri)
+		// Of a node's own requests a refusal is a Status, which kubectl shows.
+		if text := unstatus(got); tt.uri != "" && text != "" {
+			got = text
+		}
+		if status != tt.status || got != tt.want {
 			t.Errorf("%s of %s: got %d %q, want %d %q", tt.path, tt.uri, status, got, tt.status, tt.want)
 		}
 	}

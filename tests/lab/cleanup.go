@@ -176,3 +176,20 @@ func parseMounts(mounts, dir string) []string {
 	slices.Reverse(points)
 	return points
 }
+
+// makeMemoryCgroup makes a cgroup whose processes may use limit bytes of memory, and
+// returns its folder in the hierarchy that has memory.
+func makeMemoryCgroup(path string, limit int64) (string, error) {
+	if err := makeCgroups(path); err != nil {
+		return "", err
+	}
+	for _, h := range hierarchies() {
+		for _, file := range []string{"memory.max", "memory.limit_in_bytes"} {
+			dir := filepath.Join(h, path)
+			if exists(filepath.Join(dir, file)) {
+				return dir, os.WriteFile(filepath.Join(dir, file), []byte(strconv.FormatInt(limit, 10)), 0o600)
+			}
+		}
+	}
+	return "", errors.New("no cgroup hierarchy of this machine limits memory")
+}

@@ -16,6 +16,10 @@ import (
 // StartCluster brings up the control plane and installs Config.Manifests.
 func (l *Lab) StartCluster(ctx context.Context) error {
 	args := []string{l.Bin("devcluster"), "up", "--dir", l.Path("cluster"), "--port-base", strconv.Itoa(l.cfg.PortBase)}
+	if l.cfg.VerifyKubelets {
+		// The control plane signs for kubelets with its own CA, as kubeadm's does.
+		args = append(args, "--extra", "kube-apiserver=--kubelet-certificate-authority="+l.Path("cluster", "pki", "ca.crt"))
+	}
 	if _, err := l.run(ctx, args...); err != nil {
 		return fmt.Errorf("%w (logs: %s)", err, l.Path("cluster", "log"))
 	}
@@ -40,7 +44,7 @@ func (l *Lab) Kubeconfig() string { return l.Path("kubeconfig") }
 // Command prepares a kubectl of the lab's cluster.
 func (l *Lab) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, l.Bin("kubectl"), args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+l.Kubeconfig(), "KUBECACHEDIR="+l.Path("cluster", "cache"), l.mark())
+	cmd.Env = append(l.Environ(), "KUBECONFIG="+l.Kubeconfig(), "KUBECACHEDIR="+l.Path("cluster", "cache"))
 	cmd.WaitDelay = commandWait
 	return cmd
 }
@@ -61,13 +65,9 @@ func (l *Lab) Apply(ctx context.Context, yaml []byte) error {
 
 func (l *Lab) kubectlInput(ctx context.Context, stdin string, args ...string) (string, error) {
 	cmd := l.Command(ctx, args...)
-	var errs strings.Builder
-	cmd.Stdin, cmd.Stderr = strings.NewReader(stdin), &errs
-	out, err := cmd.Output()
-	if err != nil {
-		return string(out), &CommandError{Args: cmd.Args, Err: err, Stderr: errs.String()}
-	}
-	return string(out), nil
+	cmd.Stdin = strings.NewReader(stdin)
+	out, _, err := output(cmd)
+	return out, err
 }
 
 // proxyKubeconfig writes the kubeconfig of the cloud proxy: its own

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -48,16 +49,25 @@ func (l *Lab) run(ctx context.Context, args ...string) (string, error) {
 }
 
 func (l *Lab) runInput(ctx context.Context, stdin []byte, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, lookPath(args[0]), args[1:]...)
-	cmd.Env = append(os.Environ(), l.mark())
+	cmd := exec.CommandContext(ctx, cmp.Or(lookPath(args[0]), args[0]), args[1:]...)
+	cmd.Env, cmd.Stdin = l.Environ(), bytes.NewReader(stdin)
+	out, _, err := output(cmd)
+	return out, err
+}
+
+// output runs a command and gives what it has said, whether or not it succeeds.
+func output(cmd *exec.Cmd) (stdout, stderr string, err error) {
 	cmd.WaitDelay = commandWait
 	var out, errs bytes.Buffer
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(stdin), &out, &errs
-	if err := cmd.Run(); err != nil {
-		return out.String(), &CommandError{Args: args, Err: err, Stderr: errs.String()}
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err = cmd.Run(); err != nil {
+		err = &CommandError{Args: cmd.Args, Err: err, Stderr: errs.String()}
 	}
-	return out.String(), nil
+	return out.String(), errs.String(), err
 }
+
+// Environ is the environment of what belongs to the lab: Down ends what has it.
+func (l *Lab) Environ() []string { return append(os.Environ(), l.mark(), l.nameMark()) }
 
 // runAll runs commands until one fails.
 func (l *Lab) runAll(ctx context.Context, commands ...[]string) error {

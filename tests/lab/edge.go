@@ -17,6 +17,8 @@ type Edge struct {
 	Name string // of the edge, its Node and its folder
 	lab  *Lab
 	n    int
+
+	agentCgroup string // where the agent is started; empty is where the lab is
 }
 
 // Edge is the edge with a number from 1 to 50, which decides its addresses. It
@@ -69,6 +71,14 @@ func (e *Edge) Up(ctx context.Context, profile string) error {
 
 // StartMachine brings up the edge without Skerry: network, link, runtime.
 func (e *Edge) StartMachine(ctx context.Context, profile string) error {
+	if err := e.StartNetwork(ctx, profile); err != nil {
+		return err
+	}
+	return e.StartRuntime(ctx)
+}
+
+// StartNetwork brings up the edge without Skerry and without a runtime.
+func (e *Edge) StartNetwork(ctx context.Context, profile string) error {
 	if err := os.MkdirAll(e.Path(), 0o755); err != nil {
 		return err
 	}
@@ -81,10 +91,7 @@ func (e *Edge) StartMachine(ctx context.Context, profile string) error {
 	if err := e.addNetwork(ctx); err != nil {
 		return err
 	}
-	if err := e.StartLink(ctx, profile); err != nil {
-		return err
-	}
-	return e.StartRuntime(ctx)
+	return e.StartLink(ctx, profile)
 }
 
 // Token is what `skerry token create` gives out.
@@ -135,15 +142,19 @@ func (e *Edge) JoinArgs(t Token) []string {
 }
 
 // Join joins the edge to the cluster and adds what only a lab needs to the
-// agent's configuration: folders of its own for logs and cgroups.
-func (e *Edge) Join(ctx context.Context, t Token) error {
-	if _, err := e.Run(ctx, e.JoinArgs(t)...); err != nil {
+// agent's configuration: folders of its own for logs and cgroups, and no concern for
+// how full the disk is, which is whoever's machine it runs on.
+func (e *Edge) Join(ctx context.Context, t Token, flags ...string) error {
+	if _, err := e.Run(ctx, append(e.JoinArgs(t), flags...)...); err != nil {
 		return err
 	}
-	return e.Configure(map[string]string{"podLogsDir": e.Path("podlogs"), "cgroupRoot": e.cgroupRoot()})
+	return e.Configure(map[string]string{
+		"podLogsDir": e.Path("podlogs"), "cgroupRoot": e.cgroupRoot(),
+		"imageGCHighThresholdPercent": "100", "evictionHard": "{memory.available: 50Mi}",
+	})
 }
 
-// Configure sets top-level keys of the agent's configuration.
+// Configure sets top-level keys of the agent's configuration to values in YAML.
 func (e *Edge) Configure(keys map[string]string) error {
 	b, err := os.ReadFile(e.ConfigFile())
 	if err != nil {
@@ -162,7 +173,7 @@ func setKeys(yaml string, keys map[string]string) string {
 		}
 	}
 	for k, v := range keys {
-		lines = append(lines, fmt.Sprintf("%s: %q", k, v))
+		lines = append(lines, fmt.Sprintf("%s: %s", k, v))
 	}
 	return strings.Join(lines, "\n") + "\n"
 }
@@ -178,7 +189,7 @@ func (e *Edge) StartAgent(ctx context.Context) error {
 	if err := makeCgroups(e.cgroupRoot()); err != nil {
 		return err
 	}
-	err := e.start(ctx, daemon{name: name, netns: e.netns(), args: []string{e.lab.Bin("edgeagent"), "--config", e.ConfigFile()}})
+	err := e.start(ctx, daemon{name: name, netns: e.netns(), args: e.agentCommand()})
 	if err != nil {
 		return err
 	}
@@ -235,6 +246,18 @@ func (e *Edge) Down(ctx context.Context) error {
 		e.StopAgent(ctx),
 		e.removePods(ctx),
 		e.lab.stop(ctx, e.daemon("containerd"), 20*time.Second),
+		e.clear(ctx),
+		e.removeShortcut(),
+	)
+	if err != nil {
+		return fmt.Errorf("edge %s: %w", e.Name, err)
+	}
+	return os.RemoveAll(e.Path())
+}
+
+// clear ends what is left of pods, and takes away all that is not files.
+func (e *Edge) clear(ctx context.Context) error {
+	return errors.Join(
 		killCgroup(ctx, e.cgroupRoot()),
 		killStrays(ctx, e.mark()),
 		e.removeShimSockets(),
@@ -242,10 +265,5 @@ func (e *Edge) Down(ctx context.Context) error {
 		e.StopLink(ctx),
 		e.removeNetwork(ctx),
 		removeCgroups(ctx, e.cgroupRoot()),
-		e.removeShortcut(),
 	)
-	if err != nil {
-		return fmt.Errorf("edge %s: %w", e.Name, err)
-	}
-	return os.RemoveAll(e.Path())
 }

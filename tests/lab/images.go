@@ -3,12 +3,14 @@ package lab
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/skerry-io/skerry/tests/image"
 )
 
 // The images of a lab. They are built here, since a lab needs no registry.
@@ -27,8 +29,9 @@ func (e *Edge) importImages(ctx context.Context) error {
 		return err
 	}
 	have := strings.Fields(out)
-	for ref, build := range map[string]func(context.Context) (image, error){
-		BusyboxImage: e.lab.busyboxImage, PauseImage: e.lab.pauseImage,
+	for ref, build := range map[string]func(context.Context, string) ([]byte, error){
+		BusyboxImage: func(ctx context.Context, ref string) ([]byte, error) { return image.Busybox(ctx, ref, "sh") },
+		PauseImage:   e.lab.pauseImage,
 	} {
 		if slices.Contains(have, ref) {
 			continue
@@ -38,11 +41,11 @@ func (e *Edge) importImages(ctx context.Context) error {
 			return err
 		}
 		err := writeIfMissing(file, func() ([]byte, error) {
-			im, err := build(ctx)
+			archive, err := build(ctx, ref)
 			if err != nil {
 				return nil, fmt.Errorf("build image %s: %w", ref, err)
 			}
-			return im.archive()
+			return archive, nil
 		})
 		if err != nil {
 			return err
@@ -54,49 +57,34 @@ func (e *Edge) importImages(ctx context.Context) error {
 	return nil
 }
 
-// busyboxImage is this machine's static busybox with links for its applets.
-func (l *Lab) busyboxImage(ctx context.Context) (image, error) {
-	binary, err := os.ReadFile("/bin/busybox")
-	if err != nil {
-		return image{}, err
-	}
-	applets, err := l.run(ctx, "/bin/busybox", "--list")
-	if err != nil {
-		return image{}, err
-	}
-	im := image{ref: BusyboxImage, cmd: []string{"sh"}}
-	for _, dir := range []string{"bin", "dev", "etc", "home", "proc", "root", "sys", "usr", "usr/bin", "var"} {
-		im.files = append(im.files, imageFile{path: dir, mode: fs.ModeDir | 0o755})
-	}
-	im.files = append(
-		im.files,
-		imageFile{path: "tmp", mode: fs.ModeDir | fs.ModeSticky | 0o777},
-		imageFile{path: "bin/busybox", mode: 0o755, data: binary},
-		imageFile{path: "etc/passwd", mode: 0o644, data: []byte("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n")},
-		imageFile{path: "etc/group", mode: 0o644, data: []byte("root:x:0:\nnogroup:x:65534:\n")},
-	)
-	for name := range strings.FieldsSeq(applets) {
-		if name != "busybox" {
-			im.files = append(im.files, imageFile{path: "bin/" + name, target: "/bin/busybox"})
-		}
-	}
-	return im, nil
-}
-
-// pauseImage holds the process that keeps a pod's namespaces.
-func (l *Lab) pauseImage(ctx context.Context) (image, error) {
+// pauseImage is an archive of the process that keeps a pod's namespaces.
+func (l *Lab) pauseImage(ctx context.Context, ref string) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "pause")
 	if err != nil {
-		return image{}, err
+		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	program := filepath.Join(dir, "pause")
 	if _, err := l.runInput(ctx, pauseSource, "gcc", "-Os", "-Wall", "-static", "-s", "-o", program, "-x", "c", "-"); err != nil {
-		return image{}, err
+		return nil, err
 	}
 	binary, err := os.ReadFile(program)
-	return image{
-		ref: PauseImage, entrypoint: []string{"/pause"}, user: "65535:65535",
-		files: []imageFile{{path: "pause", mode: 0o755, data: binary}},
-	}, err
+	if err != nil {
+		return nil, err
+	}
+	process := image.Process{Entrypoint: []string{"/pause"}, User: "65535:65535"}
+	return image.Archive(ref, process, []image.File{{Path: "pause", Mode: 0o755, Data: binary}})
+}
+
+// writeIfMissing writes a file whole or not at all.
+func writeIfMissing(path string, make func() ([]byte, error)) error {
+	if exists(path) {
+		return nil
+	}
+	b, err := make()
+	if err != nil {
+		return err
+	}
+	part := path + ".part"
+	return errors.Join(os.WriteFile(part, b, 0o600), os.Rename(part, path))
 }

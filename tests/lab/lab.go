@@ -26,6 +26,13 @@ type Config struct {
 	Net      int    // third number of the cloud's address; edge n has the n-th after it
 	// Manifests is what the cluster needs for the cloud proxy, as YAML.
 	Manifests []byte
+	// VerifyKubelets makes kube-apiserver verify the proxy's certificate.
+	VerifyKubelets bool
+	// ProxyArgs are further flags of the cloud proxy.
+	ProxyArgs []string
+	// Registry is an address in the edges' namespaces, see Edge.Listen, from which
+	// images of every registry are pulled. Empty leaves them where they are.
+	Registry string
 	// Log tells each step; nil discards.
 	Log *slog.Logger
 }
@@ -65,10 +72,27 @@ func New(cfg Config) (*Lab, error) {
 	return &Lab{cfg: cfg, log: cfg.Log}, nil
 }
 
+// RestartProxy starts the cloud proxy anew with further flags, which later starts
+// keep.
+func (l *Lab) RestartProxy(ctx context.Context, args ...string) error {
+	if err := l.HaltProxy(ctx); err != nil {
+		return err
+	}
+	l.cfg.ProxyArgs = args
+	return l.StartProxy(ctx)
+}
+
+// NodePorts is a range of ports for edges.
+func (l *Lab) NodePorts() string { return fmt.Sprintf("%d-%d", l.cfg.PortBase+20, l.cfg.PortBase+99) }
+
+// proxyPorts are those of one cloud proxy.
+type proxyPorts struct{ tunnel, kubelet, admin int }
+
 // The ports after those of the dev cluster, which takes five.
-func (l *Lab) tunnelPort() int  { return l.cfg.PortBase + 10 }
-func (l *Lab) kubeletPort() int { return l.cfg.PortBase + 11 }
-func (l *Lab) adminPort() int   { return l.cfg.PortBase + 12 }
+func (l *Lab) proxyPorts() proxyPorts   { return portsFrom(l.cfg.PortBase + 10) }
+func (l *Lab) replicaPorts() proxyPorts { return portsFrom(l.cfg.PortBase + 13) }
+
+func portsFrom(n int) proxyPorts { return proxyPorts{n, n + 1, n + 2} }
 
 // Path names a file below the lab's directory.
 func (l *Lab) Path(elem ...string) string {
@@ -85,12 +109,18 @@ func (l *Lab) LogFile(daemon string) string { return l.Path("log", daemon+".log"
 func (l *Lab) CloudAddr() netip.Addr { return address(l.cfg.Net, 1) }
 
 // Server is what an edge joins.
-func (l *Lab) Server() string {
-	return netip.AddrPortFrom(l.CloudAddr(), uint16(l.tunnelPort())).String()
+func (l *Lab) Server() string { return l.serverAt(l.proxyPorts()) }
+
+// ReplicaServer is what an edge has as its server that is to be at the second proxy, see
+// StartReplica.
+func (l *Lab) ReplicaServer() string { return l.serverAt(l.replicaPorts()) }
+
+func (l *Lab) serverAt(ports proxyPorts) string {
+	return netip.AddrPortFrom(l.CloudAddr(), uint16(ports.tunnel)).String()
 }
 
 // AdminURL is the base of the proxy's health and metrics.
-func (l *Lab) AdminURL() string { return "http://127.0.0.1:" + strconv.Itoa(l.adminPort()) }
+func (l *Lab) AdminURL() string { return "http://" + adminAddr(l.proxyPorts()) }
 
 func address(network, host int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 201, byte(network), byte(host)})
@@ -128,6 +158,14 @@ func (l *Lab) Check() error {
 
 // Up brings up cluster and proxy. Edges come after, see Edge.Up.
 func (l *Lab) Up(ctx context.Context) error {
+	if err := l.UpCluster(ctx); err != nil {
+		return err
+	}
+	return l.StartProxy(ctx)
+}
+
+// UpCluster brings up the cluster alone.
+func (l *Lab) UpCluster(ctx context.Context) error {
 	if err := l.Check(); err != nil {
 		return err
 	}
@@ -136,10 +174,7 @@ func (l *Lab) Up(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := l.StartCluster(ctx); err != nil {
-		return err
-	}
-	return l.StartProxy(ctx)
+	return l.StartCluster(ctx)
 }
 
 // Edges are the edges that have left something in the lab's directory.

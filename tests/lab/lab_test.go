@@ -1,12 +1,9 @@
 package lab
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -86,9 +83,26 @@ func TestParseToken(t *testing.T) {
 	}
 }
 
+func TestParseTraffic(t *testing.T) {
+	const dev = `Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0
+uplink:48735     250    0    0    0     0          0         0    97099     249    0    0    0     0       0          0
+`
+	got, err := parseTraffic(dev, "uplink")
+	if err != nil || got != 48735+97099 {
+		t.Errorf("got %d, %v", got, err)
+	}
+	for _, bad := range []string{"", "uplink: 1 2 3\n", "uplink: x 2 3 4 5 6 7 8 9\n", "myuplink: 1 2 3 4 5 6 7 8 9\n"} {
+		if n, err := parseTraffic(bad, "uplink"); err == nil {
+			t.Errorf("got %d of %q", n, bad)
+		}
+	}
+}
+
 func TestSetKeys(t *testing.T) {
 	got := setKeys("apiVersion: v1\nserver: a\nlabels:\n  server: kept\n", map[string]string{"server": "b"})
-	if want := "apiVersion: v1\nlabels:\n  server: kept\nserver: \"b\"\n"; got != want {
+	if want := "apiVersion: v1\nlabels:\n  server: kept\nserver: b\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -270,70 +284,6 @@ func TestKillStrays(t *testing.T) {
 	}
 }
 
-func TestImageArchive(t *testing.T) {
-	im := image{ref: "skerry.io/lab/x:1", cmd: []string{"sh"}, files: []imageFile{
-		{path: "tmp", mode: os.ModeDir | os.ModeSticky | 0o777},
-		{path: "bin/true", mode: 0o755, data: []byte("binary")},
-		{path: "bin/sh", target: "/bin/true"},
-	}}
-	b, err := im.archive()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if again, err := im.archive(); err != nil || !bytes.Equal(b, again) {
-		t.Errorf("the same image has another archive: %v", err)
-	}
-	files := untar(t, b)
-	var manifest []struct {
-		Config           string
-		RepoTags, Layers []string
-	}
-	if err := json.Unmarshal(files["manifest.json"], &manifest); err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff([]string{"skerry.io/lab/x:1"}, manifest[0].RepoTags); d != "" {
-		t.Error(d)
-	}
-	layer := files[manifest[0].Layers[0]]
-	if hexSum(layer)+".tar" != manifest[0].Layers[0] || !bytes.Contains(files[manifest[0].Config], []byte("sha256:"+hexSum(layer))) {
-		t.Error("the digests are wrong")
-	}
-	r := tar.NewReader(bytes.NewReader(layer))
-	var got []string
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = append(got, h.FileInfo().Mode().String()+" "+h.Name+" "+h.Linkname)
-	}
-	want := []string{"dtrwxrwxrwx tmp/ ", "-rwxr-xr-x bin/true ", "Lrwxrwxrwx bin/sh /bin/true"}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
-	}
-}
-
-func untar(t *testing.T, b []byte) map[string][]byte {
-	t.Helper()
-	files := map[string][]byte{}
-	r := tar.NewReader(bytes.NewReader(b))
-	for {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			return files
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if files[h.Name], err = io.ReadAll(r); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 func TestDownOfNothing(t *testing.T) {
 	l := newLab(t)
 	for range 2 {
@@ -344,18 +294,36 @@ func TestDownOfNothing(t *testing.T) {
 }
 
 func TestClaim(t *testing.T) {
-	dir := t.TempDir()
-	mark, thing := dir+"/marks/network", dir+"/thing"
-	if err := claim(mark, thing); err != nil {
+	l, other := newLab(t), newLab(t)
+	file := l.Path("thing")
+	own := thing{file, []string{"rm", file}}
+	put := func() {
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.claim(t.Context(), l.Path("marks", "network"), own); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(thing, nil, 0o600); err != nil {
+	put()
+	if err := l.start(t.Context(), daemon{name: "one", args: []string{"sleep", "1000"}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := claim(mark, thing); err != nil {
-		t.Errorf("what this lab has made is refused: %v", err)
+	if err := l.claim(t.Context(), l.Path("marks", "network"), own); err != nil || !exists(file) {
+		t.Errorf("what this lab has made is refused or removed: %v", err)
 	}
-	if err := claim(dir+"/other", thing); err == nil || !strings.Contains(err.Error(), thing+" is there already") {
+	mark := other.Path("network")
+	if err := other.claim(t.Context(), mark, own); err == nil || !strings.Contains(err.Error(), file+" is there already") || exists(mark) || !exists(file) {
 		t.Errorf("got %v, want a refusal of what another lab has made", err)
+	}
+	if err := l.Down(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// What is left of a lab that is gone stands in nobody's way.
+	if err := other.start(t.Context(), daemon{name: "one", args: []string{"sleep", "1000"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.claim(t.Context(), mark, own); err != nil || exists(file) || !exists(mark) {
+		t.Errorf("what a dead lab has left: %v", err)
 	}
 }

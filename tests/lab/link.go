@@ -2,12 +2,17 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // uplink is the edge's end of its link.
@@ -32,7 +37,7 @@ func (e *Edge) LinkSocket() string { return e.socketPath("link.sock") }
 // addNetwork makes the namespace and both ends of the link, as far as they are
 // missing. The devices outlive linkemu, so that a link can die and come back.
 func (e *Edge) addNetwork(ctx context.Context) error {
-	if err := claim(e.Path("network"), e.Netns(), "/sys/class/net/"+e.cloudDevice()); err != nil {
+	if err := e.lab.claim(ctx, e.Path("network"), e.thing(), device(e.cloudDevice())); err != nil {
 		return err
 	}
 	if !exists(e.Netns()) {
@@ -69,23 +74,6 @@ func (e *Edge) addNetwork(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// claim marks, by a file of the lab, what it is about to make. What is there
-// unmarked belongs to another lab, or to one whose directory is gone.
-func claim(mark string, things ...string) error {
-	if exists(mark) {
-		return nil
-	}
-	for _, thing := range things {
-		if exists(thing) {
-			return fmt.Errorf("%s is there already: another lab of this name runs, or its directory was removed before it was taken down; then `ip netns del` or `ip link del` removes it", thing)
-		}
-	}
-	if err := os.MkdirAll(filepath.Dir(mark), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(mark, nil, 0o600)
 }
 
 func (e *Edge) removeNetwork(ctx context.Context) error {
@@ -152,6 +140,36 @@ func (e *Edge) StopLink(ctx context.Context) error {
 	return e.lab.stop(ctx, e.daemon("linkemu"), 5*time.Second)
 }
 
+// Traffic counts the bytes that have crossed the edge's end of its link both
+// ways, as its kernel counts them: with the headers of IP, and so also what was
+// lost after it was sent.
+func (e *Edge) Traffic(ctx context.Context) (int64, error) {
+	out, err := e.Run(ctx, "cat", "/proc/net/dev")
+	if err != nil {
+		return 0, err
+	}
+	return parseTraffic(out, uplink)
+}
+
+// parseTraffic finds a device in /proc/net/dev: its name, and among 16 counters
+// bytes received as the first and bytes sent as the ninth.
+func parseTraffic(dev, name string) (int64, error) {
+	for line := range strings.Lines(dev) {
+		counters, ok := strings.CutPrefix(strings.TrimSpace(line), name+":")
+		f := strings.Fields(counters)
+		if !ok || len(f) < 9 {
+			continue
+		}
+		received, err := strconv.ParseInt(f[0], 10, 64)
+		sent, sentErr := strconv.ParseInt(f[8], 10, 64)
+		if err := errors.Join(err, sentErr); err != nil {
+			return 0, fmt.Errorf("device %s: %w", name, err)
+		}
+		return received + sent, nil
+	}
+	return 0, fmt.Errorf("/proc/net/dev has no device %s", name)
+}
+
 // Readdress gives the edge another address on its link, 10.201.NET.host, as a
 // machine gets that comes into another network. For a moment it has none.
 func (e *Edge) Readdress(ctx context.Context, host int) error {
@@ -169,3 +187,33 @@ func (e *Edge) Readdress(ctx context.Context, host int) error {
 
 // KillLink kills the emulator.
 func (e *Edge) KillLink(ctx context.Context) error { return e.lab.kill(ctx, e.daemon("linkemu")) }
+
+// Listen listens on a TCP address in the edge's network namespace. A socket stays
+// in the namespace in which it was made, whoever serves it.
+func (e *Edge) Listen(address string) (net.Listener, error) {
+	netns, err := os.Open(e.Netns())
+	if err != nil {
+		return nil, fmt.Errorf("edge %s: %w", e.Name, err)
+	}
+	defer func() { _ = netns.Close() }()
+	type result struct {
+		l   net.Listener
+		err error
+	}
+	done := make(chan result)
+	go func() {
+		// The thread ends with this goroutine, since it stays locked to it: no other
+		// goroutine ever runs in the wrong namespace.
+		runtime.LockOSThread()
+		var r result
+		if r.err = unix.Setns(int(netns.Fd()), unix.CLONE_NEWNET); r.err == nil {
+			r.l, r.err = net.Listen("tcp", address)
+		}
+		done <- r
+	}()
+	r := <-done
+	if r.err != nil {
+		return nil, fmt.Errorf("listen on %s of edge %s: %w", address, e.Name, r.err)
+	}
+	return r.l, nil
+}

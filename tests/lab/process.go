@@ -21,11 +21,13 @@ import (
 // hands it on to its shims, but not to containers.
 const (
 	marker     = "SKERRY_LAB_DIR"
+	nameMarker = "SKERRY_LAB_NAME"
 	edgeMarker = "SKERRY_LAB_EDGE" // what an edge has started has this too; its value is the edge's directory
 )
 
-func (l *Lab) mark() string  { return marker + "=" + l.cfg.Dir }
-func (e *Edge) mark() string { return edgeMarker + "=" + e.Path() }
+func (l *Lab) mark() string     { return marker + "=" + l.cfg.Dir }
+func (l *Lab) nameMark() string { return nameMarker + "=" + l.cfg.Name }
+func (e *Edge) mark() string    { return edgeMarker + "=" + e.Path() }
 
 // daemon is a program that runs in the background.
 type daemon struct {
@@ -81,7 +83,7 @@ func (l *Lab) start(ctx context.Context, d daemon) error {
 	args := inNetns(d.netns, d.args)
 	cmd := &exec.Cmd{
 		Path: lookPath(args[0]), Args: args, Dir: l.cfg.Dir,
-		Env:    append(append(os.Environ(), l.mark()), d.env...),
+		Env:    append(l.Environ(), d.env...),
 		Stdout: out, Stderr: out,
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
@@ -123,6 +125,11 @@ func alive(id identity) bool {
 		return false
 	}
 	if state != 'Z' {
+		return true
+	}
+	// The first thread of a killed process may be gone while others still end, and
+	// keep its files open and locked.
+	if threads, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(id.PID), "task", "*")); err == nil && len(threads) > 1 {
 		return true
 	}
 	_, _ = syscall.Wait4(id.PID, nil, syscall.WNOHANG, nil) // fails for what is nobody's child of ours

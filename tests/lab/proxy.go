@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -9,8 +10,11 @@ import (
 	"time"
 )
 
-// proxyDaemon names the cloud proxy's process and log.
-const proxyDaemon = "cloudproxy"
+// proxyDaemon names the cloud proxy's process and log, replicaDaemon those of a second one.
+const (
+	proxyDaemon   = "cloudproxy"
+	replicaDaemon = "cloudproxy-2"
+)
 
 // cloudDevice carries the cloud's address. It is a bridge without ports, the
 // one device that every kernel with pods has; an address on it goes with it.
@@ -18,6 +22,19 @@ func (l *Lab) cloudDevice() string { return "sk" + l.cfg.Name }
 
 // StartProxy starts the cloud proxy and waits until it is ready.
 func (l *Lab) StartProxy(ctx context.Context) error {
+	return l.startProxy(ctx, proxyDaemon, l.proxyPorts())
+}
+
+// StartReplica starts a second proxy beside the first, at the same address. Edges are told
+// of the first; ReplicaServer is where this one takes them.
+func (l *Lab) StartReplica(ctx context.Context) error {
+	return l.startProxy(ctx, replicaDaemon, l.replicaPorts())
+}
+
+// StopReplica stops it.
+func (l *Lab) StopReplica(ctx context.Context) error { return l.stop(ctx, replicaDaemon, stopGrace) }
+
+func (l *Lab) startProxy(ctx context.Context, name string, ports proxyPorts) error {
 	if err := l.addCloudDevice(ctx); err != nil {
 		return err
 	}
@@ -25,26 +42,28 @@ func (l *Lab) StartProxy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = l.start(ctx, daemon{name: proxyDaemon, args: []string{
+	err = l.start(ctx, daemon{name: name, args: append([]string{
 		l.Bin("cloudproxy"),
 		"--kubeconfig", kubeconfig,
-		"--listen", ":" + strconv.Itoa(l.tunnelPort()),
+		"--listen", ":" + strconv.Itoa(ports.tunnel),
 		"--advertise-address", l.Server(),
-		"--kubelet-listen", ":" + strconv.Itoa(l.kubeletPort()),
-		"--node-address", fmt.Sprintf("%s:%d", l.CloudAddr(), l.kubeletPort()),
-		"--admin-listen", "127.0.0.1:" + strconv.Itoa(l.adminPort()),
+		"--kubelet-listen", ":" + strconv.Itoa(ports.kubelet),
+		"--node-address", fmt.Sprintf("%s:%d", l.CloudAddr(), ports.kubelet),
+		"--admin-listen", adminAddr(ports),
 		"--namespace", Namespace,
 		"--log-level", "debug",
-	}})
+	}, l.cfg.ProxyArgs...)})
 	if err != nil {
 		return err
 	}
-	return l.ready(ctx, proxyDaemon, time.Minute, func() error { return get(ctx, l.AdminURL()+"/readyz") })
+	return l.ready(ctx, name, time.Minute, func() error { return get(ctx, "http://"+adminAddr(ports)+"/readyz") })
 }
 
-// StopProxy stops it and takes its address away.
+func adminAddr(ports proxyPorts) string { return "127.0.0.1:" + strconv.Itoa(ports.admin) }
+
+// StopProxy stops it, and a second one, and takes their address away.
 func (l *Lab) StopProxy(ctx context.Context) error {
-	if err := l.HaltProxy(ctx); err != nil {
+	if err := errors.Join(l.StopReplica(ctx), l.HaltProxy(ctx)); err != nil {
 		return err
 	}
 	if !exists(l.Path("proxy", "device")) || !deviceExists(l.cloudDevice()) {
@@ -69,7 +88,7 @@ func (l *Lab) kill(ctx context.Context, name string) error {
 
 func (l *Lab) addCloudDevice(ctx context.Context) error {
 	dev := l.cloudDevice()
-	if err := claim(l.Path("proxy", "device"), "/sys/class/net/"+dev); err != nil {
+	if err := l.claim(ctx, l.Path("proxy", "device"), device(dev)); err != nil {
 		return err
 	}
 	if deviceExists(dev) {

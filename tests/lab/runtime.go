@@ -75,12 +75,17 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "%[5]s"
     conf_dir = "%[1]s/cni"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "%[1]s/registries"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     default_runtime_name = "runc"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         SystemdCgroup = false
+    # A second name for the same, for what chooses a RuntimeClass.
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.test-handler]
+      runtime_type = "io.containerd.runc.v2"
 `, dir, e.socket(), PauseImage, adj, cniBin)
 	network := fmt.Sprintf(`{"cniVersion": "0.4.0", "name": "skerry", "plugins": [
   {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "hairpinMode": true,
@@ -90,7 +95,28 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 	if err := os.WriteFile(e.Path("containerd", "cni", "10-skerry.conflist"), []byte(network), 0o600); err != nil {
 		return err
 	}
+	if err := e.writeRegistry(); err != nil {
+		return err
+	}
 	return os.WriteFile(e.Path("containerd", "config.toml"), []byte(config), 0o600)
+}
+
+// writeRegistry tells containerd where to find every registry. It looks at the file
+// for each pull.
+func (e *Edge) writeRegistry() error {
+	file := e.Path("containerd", "registries", "_default", "hosts.toml")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	if e.lab.cfg.Registry == "" {
+		err := os.Remove(file)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	text := fmt.Sprintf("server = \"http://%[1]s\"\n[host.\"http://%[1]s\"]\n  capabilities = [\"pull\", \"resolve\"]\n", e.lab.cfg.Registry)
+	return os.WriteFile(file, []byte(text), 0o600)
 }
 
 // cannotLowerOOMScore tells whether CAP_SYS_RESOURCE is missing. Without it no

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"strings"
 	"testing"
@@ -108,6 +107,7 @@ func (e *edge) has() map[string]string {
 			}
 		case wire.ResourceSecrets:
 			_, err = objects.Secret(ns, name)
+		default: // the tests of these look for themselves
 		}
 		if err != nil {
 			e.t.Errorf("%s: %v", entry.Key, err)
@@ -209,7 +209,7 @@ func TestPodsAreUnknownUntilSynced(t *testing.T) {
 			t.Errorf("synced: %d pods, %v", len(pods), err)
 		}
 		l.cut()
-		e.crash(vfs.CrashCloneCfg{})
+		e.crash()
 		e.start(ctx, l)
 		if pods, err := objects().Pods(); err != nil || len(pods) != 1 {
 			t.Errorf("after a restart without a cloud: %d pods, %v", len(pods), err)
@@ -226,14 +226,7 @@ func TestUnchangedReconnectSendsOnlySynced(t *testing.T) {
 			a.createPod(ctx, testPod(fmt.Sprintf("pod-%d", i), fmt.Sprintf("cm-%d", i), fmt.Sprintf("cm-%d", 10*i)))
 		}
 		wait(10 * time.Second)
-		l.cut()
-		wait(time.Minute)
-		l.counts()
-		l.mend()
-		wait(time.Minute)
-		if got, want := l.counts(), map[string]int{"synced": 1}; !cmp.Equal(got, want) {
-			t.Errorf("cloud sent %v, want %v", got, want)
-		}
+		l.reconnect(t, time.Minute)
 		if !e.client.Stats().Synced {
 			t.Error("edge is not synced")
 		}
@@ -304,86 +297,6 @@ func TestBadValueDelaysNoOther(t *testing.T) {
 			t.Errorf("edge holds %v", has)
 		}
 	})
-}
-
-// TestRandom changes the API, cuts the link and crashes the edge at random. In
-// the end the edge must hold what the API says, whatever came in between.
-func TestRandom(t *testing.T) {
-	seeds := 15
-	if testing.Short() {
-		seeds = 5
-	}
-	for seed := range seeds {
-		run(t, func(ctx context.Context, a *api, l *link, e *edge) {
-			random(ctx, t, uint64(seed), a, l, e)
-		})
-		if t.Failed() {
-			t.Fatalf("seed %d", seed)
-		}
-	}
-}
-
-func random(ctx context.Context, t *testing.T, seed uint64, a *api, l *link, e *edge) {
-	t.Helper()
-	rng := rand.New(rand.NewPCG(seed, 0))
-	name := func() string { return fmt.Sprintf("pod-%d", rng.IntN(6)) }
-	cm := func() string { return fmt.Sprintf("cm-%d", rng.IntN(6)) }
-	l.slow(time.Duration(rng.IntN(50)) * time.Millisecond)
-	for range 150 {
-		switch rng.IntN(14) {
-		case 0, 1, 2:
-			n := name()
-			if _, err := a.CoreV1().Pods("default").Get(ctx, n, metav1.GetOptions{}); err == nil {
-				continue
-			}
-			pod := testPod(n, cm(), cm())
-			if rng.IntN(4) == 0 {
-				pod.Spec.NodeName = "edge-2"
-			}
-			a.createPod(ctx, pod)
-		case 3, 4:
-			n := name()
-			if _, err := a.CoreV1().Pods("default").Get(ctx, n, metav1.GetOptions{}); err == nil {
-				a.updatePod(ctx, n, func(p *corev1.Pod) {
-					p.Annotations = map[string]string{"n": fmt.Sprint(rng.IntN(100))}
-					p.Status.PodIP = fmt.Sprint(rng.IntN(100))
-				})
-			}
-		case 5, 6:
-			_ = a.CoreV1().Pods("default").Delete(ctx, name(), metav1.DeleteOptions{})
-		case 7, 8, 9:
-			a.putConfigMap(ctx, cm(), fmt.Sprint(rng.IntN(1000)))
-		case 10:
-			_ = a.CoreV1().ConfigMaps("default").Delete(ctx, cm(), metav1.DeleteOptions{})
-		case 11:
-			l.cut()
-			if rng.IntN(2) == 0 {
-				l.mend()
-			}
-		case 12:
-			l.mend()
-			wait(time.Duration(rng.IntN(2000)) * time.Millisecond)
-		case 13:
-			l.cut()
-			e.crash(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
-			e.start(ctx, l)
-			l.mend()
-		}
-		if rng.IntN(3) == 0 {
-			wait(time.Duration(rng.IntN(100)) * time.Millisecond)
-		}
-	}
-	l.mend()
-	wait(2 * time.Minute)
-	if diff := cmp.Diff(a.want(ctx), e.has()); diff != "" {
-		t.Errorf("seed %d: edge (-want +got):\n%s", seed, diff)
-	}
-	if !e.client.Stats().Synced {
-		t.Errorf("seed %d: edge is not synced: %+v", seed, e.client.Stats())
-	}
-	if errors.Is(ctx.Err(), context.Canceled) {
-		t.Error("context ended too early")
-	}
 }
 
 // TestStaleCacheKillsNoPod has the edge hold a pod that the watch has not brought

@@ -57,10 +57,8 @@ func (d *direct) serve(t *testing.T, sent ...wire.Frame) {
 		}
 		return f
 	}
-	for {
-		if have, ok := next().(*wire.Have); ok && have.Last {
-			break
-		}
+	if _, ok := next().(*wire.Digest); !ok {
+		t.Error("the edge does not begin with a Digest")
 	}
 	go func() {
 		for _, f := range sent {

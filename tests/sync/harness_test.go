@@ -13,12 +13,15 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/kubernetes/scheme"
 	clienttesting "k8s.io/client-go/testing"
 
 	clouddesired "github.com/skerry-io/skerry/cloudproxy/desired"
@@ -126,6 +129,20 @@ func (l *link) counts() map[string]int {
 	return c
 }
 
+// reconnect cuts the link and mends it after a while, over which nothing has changed: the
+// cloud has nothing to send but that the edge is in step.
+func (l *link) reconnect(t *testing.T, while time.Duration) {
+	t.Helper()
+	l.cut()
+	wait(while)
+	l.counts()
+	l.mend()
+	wait(while)
+	if got, want := l.counts(), map[string]int{"synced": 1}; !cmp.Equal(got, want) {
+		t.Errorf("a reconnect sent %v, want %v", got, want)
+	}
+}
+
 // tap is the cloud's end of a stream; it decodes what the cloud writes.
 type tap struct {
 	net.Conn
@@ -162,6 +179,7 @@ func (t *tap) Close() error {
 type edge struct {
 	t      testing.TB
 	fs     *vfs.MemFS
+	disk   *disk // what fs is on; nil means one without end
 	store  *store.Store
 	client *edgedesired.Client
 	stop   context.CancelFunc
@@ -169,6 +187,7 @@ type edge struct {
 
 	mu    sync.Mutex // guards the following fields
 	woken map[string]int
+	wake  func(key string) // who else is woken; may be nil
 }
 
 func newEdge(t *testing.T) *edge {
@@ -179,13 +198,21 @@ func newEdge(t *testing.T) *edge {
 func (e *edge) start(ctx context.Context, d uplink.Dialer) {
 	e.t.Helper()
 	var err error
-	if e.store, err = store.Open(store.Config{Dir: "db", FS: e.fs}); err != nil {
+	conf := store.Config{Dir: "db", FS: e.fs}
+	if e.disk != nil {
+		e.disk.FS, conf.FS = e.fs, e.disk
+	}
+	if e.store, err = store.Open(conf); err != nil {
 		e.t.Fatal(err)
 	}
 	e.client, err = edgedesired.New(edgedesired.Config{Store: e.store, Dialer: d, Log: logger(), Wake: func(key string) {
 		e.mu.Lock()
-		defer e.mu.Unlock()
 		e.woken[key]++
+		wake := e.wake
+		e.mu.Unlock()
+		if wake != nil {
+			wake(key)
+		}
 	}})
 	if err != nil {
 		e.t.Fatal(err)
@@ -200,9 +227,9 @@ func (e *edge) start(ctx context.Context, d uplink.Dialer) {
 	}()
 }
 
-// crash takes the power away; what was not synced may be lost.
-func (e *edge) crash(cfg vfs.CrashCloneCfg) {
-	clone := e.fs.CrashClone(cfg)
+// crash takes the power away; what was not synced is lost.
+func (e *edge) crash() {
+	clone := e.fs.CrashClone(vfs.CrashCloneCfg{})
 	e.halt()
 	e.fs = clone
 }
@@ -217,11 +244,13 @@ func (e *edge) halt() {
 }
 
 // api is the fake API server, with the parts that client-go's fake lacks:
-// UIDs, resourceVersions and tokens.
+// UIDs, resourceVersions and tokens. It is not fake.NewClientset, which builds a
+// table of all kinds of the API for each write, for the fields' managers.
 type api struct {
 	*fake.Clientset
-	t  *testing.T
-	rv int
+	tracker clienttesting.ObjectTracker
+	t       *testing.T
+	rv      int
 
 	mu     sync.Mutex // guards the following fields
 	refuse func(clienttesting.Action) error
@@ -236,7 +265,13 @@ func (a *api) refuseBy(f func(clienttesting.Action) error) {
 
 func newAPI(t *testing.T) *api {
 	t.Helper()
-	a := &api{Clientset: fake.NewClientset(), t: t}
+	a := &api{Clientset: &fake.Clientset{}, t: t}
+	a.tracker = clienttesting.NewObjectTracker(scheme.Scheme, scheme.Codecs.UniversalDecoder())
+	a.AddReactor("*", "*", clienttesting.ObjectReaction(a.tracker))
+	a.AddWatchReactor("*", func(action clienttesting.Action) (bool, watch.Interface, error) {
+		w, err := a.tracker.Watch(action.GetResource(), action.GetNamespace())
+		return true, w, err
+	})
 	a.PrependReactor("create", "serviceaccounts", func(action clienttesting.Action) (bool, runtime.Object, error) {
 		create, ok := action.(clienttesting.CreateActionImpl)
 		if !ok || create.Subresource != "token" {
@@ -270,7 +305,9 @@ func newAPI(t *testing.T) *api {
 
 // stamp does what the API server does to each object that is written.
 func (a *api) stamp(m *metav1.ObjectMeta) {
-	a.rv++
+	if a.rv++; a.rv%50 == 0 {
+		synctest.Wait() // the tracker's watches panic at a hundred events that nobody took
+	}
 	m.ResourceVersion = fmt.Sprint(a.rv)
 	if m.UID == "" {
 		m.UID = types.UID(fmt.Sprintf("uid-%d", a.rv))
