@@ -20,7 +20,6 @@ const network = `{"cniVersion": "0.4.0", "name": "box", "plugins": [
 // Prepare gives a directory with box.sh, which is script; config.toml, which is config with
 // the directory for %[1]s; the pods' network; busybox.tar, an image for containers and
 // sandboxes; and the tests of packages of this module, by the name of the program.
-// It needs root and SKERRY_E2E, and skips the test else.
 func Prepare(t *testing.T, script []byte, config string, tests map[string]string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()

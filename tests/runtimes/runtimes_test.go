@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	_ "embed"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/skerry-io/skerry/tests/image"
+	"github.com/skerry-io/skerry/tests/box"
 )
 
 //go:embed box.sh
-var box []byte
+var script []byte
 
 // containerdConfig leaves to the first runc in PATH what a pod runs by.
 const containerdConfig = `version = 3
@@ -38,12 +37,6 @@ state = "%[1]s/state"
     runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
       SystemdCgroup = false
-`
-
-const network = `{"cniVersion": "0.4.0", "name": "box", "plugins": [
-  {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
-   "ipam": {"type": "host-local", "dataDir": "%[1]s/ipam", "ranges": [[{"subnet": "10.88.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
-  {"type": "portmap", "capabilities": {"portMappings": true}}]}
 `
 
 // TestPods passes when all tests of edgeagent/pods against a real runtime do, those of
@@ -74,30 +67,7 @@ func TestPods(t *testing.T) {
 // prepare fills a directory with all that the machine needs.
 func prepare(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	for _, d := range []string{dir, filepath.Dir(dir)} { // root of a pod is nobody, and has to find its files
-		if err := os.Chmod(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write := func(name string, data []byte) {
-		t.Helper()
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, data, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	archive, err := image.Busybox(t.Context(), "docker.io/library/busybox:test", "/bin/sleep", "1000000") // for sandboxes, too
-	if err != nil {
-		t.Fatal(err)
-	}
-	write("box.sh", box)
-	write("config.toml", fmt.Appendf(nil, containerdConfig, dir))
-	write("cni/10-box.conflist", fmt.Appendf(nil, network, dir))
-	write("busybox.tar", archive)
+	dir := box.Prepare(t, script, containerdConfig, map[string]string{"pods.test": "edgeagent/pods"})
 	if err := os.Mkdir(filepath.Join(dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -109,12 +79,6 @@ func prepare(t *testing.T) string {
 		if err := os.Symlink(strings.TrimSpace(string(out)), filepath.Join(dir, "bin", tool)); err != nil {
 			t.Fatal(err)
 		}
-	}
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-trimpath", "-buildvcs=false", "-tags=grpcnotrace",
-		"-o", filepath.Join(dir, "pods.test"), "github.com/skerry-io/skerry/edgeagent/pods")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as all else is built
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
 	}
 	return dir
 }

@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"github.com/skerry-io/skerry/edgeagent/pods/cgroups"
-	"github.com/skerry-io/skerry/tests/image"
+	"github.com/skerry-io/skerry/tests/box"
 )
 
 //go:embed box.sh
-var box []byte
+var script []byte
 
 const containerdConfig = `version = 2
 root = "%[1]s/root"
@@ -43,12 +43,6 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
       SystemdCgroup = true
 `
 
-const network = `{"cniVersion": "0.4.0", "name": "box", "plugins": [
-  {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
-   "ipam": {"type": "host-local", "dataDir": "%[1]s/ipam", "ranges": [[{"subnet": "10.88.0.0/16"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
-  {"type": "portmap", "capabilities": {"portMappings": true}}]}
-`
-
 // TestPods passes when all tests of edgeagent/pods against a real runtime do.
 func TestPods(t *testing.T) {
 	if os.Getenv("SKERRY_E2E") == "" {
@@ -57,18 +51,18 @@ func TestPods(t *testing.T) {
 	if _, err := os.Stat("/sys/fs/cgroup/systemd/cgroup.procs"); err != nil {
 		t.Skip("needs the hierarchies of cgroup v1")
 	}
-	dir := prepare(t)
-	script := filepath.Join(dir, "box.sh")
-	machine := exec.Command(script, "outer", dir)
+	dir := box.Prepare(t, script, containerdConfig, map[string]string{"units.test": "edgeagent/pods/cgroups/systemd", "pods.test": "edgeagent/pods"})
+	path := filepath.Join(dir, "box.sh")
+	machine := exec.Command(path, "outer", dir)
 	machine.Stdout, machine.Stderr = os.Stderr, os.Stderr
 	if err := machine.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { tearDown(t, machine, script, dir) })
+	t.Cleanup(func() { tearDown(t, machine, path, dir) })
 	pid := initOf(t, machine.Process.Pid)
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	inner := exec.CommandContext(ctx, "nsenter", "-t", pid, "-m", "-C", "-p", "-i", "-u", "-n", script, "inner", dir)
+	inner := exec.CommandContext(ctx, "nsenter", "-t", pid, "-m", "-C", "-p", "-i", "-u", "-n", path, "inner", dir)
 	inner.WaitDelay = 10 * time.Second // what it has started may hold its output
 	out, err := inner.CombinedOutput()
 	t.Logf("%s", out)
@@ -78,38 +72,6 @@ func TestPods(t *testing.T) {
 	if n := bytes.Count(out, []byte("--- PASS: TestReal")); n < 10 {
 		t.Errorf("%d tests ran", n)
 	}
-}
-
-// prepare fills a directory with all that the machine needs.
-func prepare(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	write := func(name string, data []byte) {
-		t.Helper()
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, data, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("box.sh", box)
-	write("config.toml", fmt.Appendf(nil, containerdConfig, dir))
-	write("cni/10-box.conflist", fmt.Appendf(nil, network, dir))
-	archive, err := image.Busybox(t.Context(), "docker.io/library/busybox:test", "/bin/sleep", "1000000") // for sandboxes, too
-	if err != nil {
-		t.Fatal(err)
-	}
-	write("busybox.tar", archive)
-	for name, pkg := range map[string]string{"units.test": "edgeagent/pods/cgroups/systemd", "pods.test": "edgeagent/pods"} {
-		build := exec.CommandContext(t.Context(), "go", "test", "-c", "-trimpath", "-buildvcs=false", "-tags=grpcnotrace", "-o", filepath.Join(dir, name), "github.com/skerry-io/skerry/"+pkg)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as all else is built
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", name, err, out)
-		}
-	}
-	return dir
 }
 
 // initOf waits for systemd, the child of unshare, to listen.
