@@ -13,6 +13,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/skerry-io/skerry/edgeagent/store/storetest"
 )
 
 var (
@@ -163,7 +165,7 @@ func crashEverywhere(t *testing.T, models []state, seed uint64) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 2))
 	type crash struct {
-		fs    *vfs.MemFS
+		fs    *storetest.Disk
 		acked int
 	}
 	var (
@@ -171,7 +173,7 @@ func crashEverywhere(t *testing.T, models []state, seed uint64) {
 		acked   int
 		crashes []crash
 	)
-	fs := vfs.NewCrashableMem()
+	fs := storetest.New()
 	snap := errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
 			return nil
@@ -179,7 +181,7 @@ func crashEverywhere(t *testing.T, models []state, seed uint64) {
 		mu.Lock()
 		defer mu.Unlock()
 		n := acked // before the clone: what returned later need not be in it
-		clone := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+		clone := fs.Crash(rng.IntN(101), rng)
 		crashes = append(crashes, crash{clone, n})
 		return nil
 	})
@@ -223,7 +225,7 @@ func TestErrorAtEveryOperation(t *testing.T) {
 			t.Fatal("no run without an injected error")
 		}
 		var acked int
-		fs := vfs.NewCrashableMem()
+		fs := storetest.New()
 		index := errorfs.OnIndex(i)
 		err := run(errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
 			if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
@@ -248,7 +250,7 @@ func TestErrorAtEveryOperation(t *testing.T) {
 		if err != nil && !errors.Is(err, syscall.EIO) {
 			t.Errorf("operation %d: error does not say what failed: %v", i, err)
 		}
-		s, err := Open(Config{Dir: "db", FS: fs.CrashClone(vfs.CrashCloneCfg{})})
+		s, err := Open(Config{Dir: "db", FS: fs.Crash(0, nil)})
 		if err != nil {
 			t.Fatalf("operation %d: reopen: %v", i, err)
 		}
@@ -269,15 +271,15 @@ func TestCrashWhileOpening(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
 	var (
 		mu     sync.Mutex
-		clones []*vfs.MemFS
+		clones []*storetest.Disk
 	)
-	fs := vfs.NewCrashableMem()
+	fs := storetest.New()
 	snap := errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			mu.Lock()
 			defer mu.Unlock()
 			for range 8 {
-				clones = append(clones, fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng}))
+				clones = append(clones, fs.Crash(50, rng))
 			}
 		}
 		return nil
@@ -306,7 +308,7 @@ func TestCrashWhileOpening(t *testing.T) {
 // sync is waited for all the same.
 func TestLargeBatchIsSynced(t *testing.T) {
 	t.Parallel()
-	fs := vfs.NewCrashableMem()
+	fs := storetest.New()
 	s, err := Open(Config{Dir: "db", FS: fs})
 	if err != nil {
 		t.Fatal(err)
@@ -322,7 +324,7 @@ func TestLargeBatchIsSynced(t *testing.T) {
 		if err := s.Apply(pod(i, 700<<10)); err != nil {
 			t.Fatal(err)
 		}
-		after, err := Open(Config{Dir: "db", FS: fs.CrashClone(vfs.CrashCloneCfg{})})
+		after, err := Open(Config{Dir: "db", FS: fs.Crash(0, nil)})
 		if err != nil {
 			t.Fatal(err)
 		}

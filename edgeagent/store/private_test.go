@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/skerry-io/skerry/edgeagent/store/storetest"
 )
 
 // TestPrivate: what is private outlives a crash, is nowhere in the clear, is no object that
 // the cloud would hear of, and is gone when it is deleted or when its key is.
 func TestPrivate(t *testing.T) {
-	disk := vfs.NewCrashableMem()
+	disk := storetest.New()
 	open := func() *Store {
 		t.Helper()
 		s, err := Open(Config{Dir: "db", FS: disk})
@@ -50,7 +51,7 @@ func TestPrivate(t *testing.T) {
 	if err := s.Versions("", func(e Entry) bool { t.Errorf("%s is an object", e.Key); return true }); err != nil {
 		t.Error(err)
 	}
-	crashed := disk.CrashClone(vfs.CrashCloneCfg{})
+	crashed := disk.Crash(0, nil)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

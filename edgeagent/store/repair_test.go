@@ -17,6 +17,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/skerry-io/skerry/edgeagent/store/storetest"
 )
 
 // damagedBase gives a disk with a store whose records are in tables of two
@@ -189,19 +191,19 @@ func loseManifest(t *testing.T, disk vfs.FS) {
 // the next start ends it, or begins it anew, and no report is lost.
 func TestCrashDuringRepair(t *testing.T) {
 	t.Parallel()
-	disk := vfs.NewCrashableMem()
+	disk := storetest.New()
 	states := damagedBase(t, disk)
 	want := states[len(states)-1].Messages
 	loseManifest(t, disk)
 	rng := rand.New(rand.NewPCG(21, 22))
 	var f faults
-	var clones []*vfs.MemFS
+	var clones []*storetest.Disk
 	var one sync.Mutex
 	f.set(func(errorfs.Op) error {
 		one.Lock()
 		defer one.Unlock()
 		for _, percent := range []int{0, 50} {
-			clones = append(clones, disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rng}))
+			clones = append(clones, disk.Crash(percent, rng))
 		}
 		return nil
 	})

@@ -18,6 +18,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/skerry-io/skerry/edgeagent/store/storetest"
 )
 
 // canary is what must not be found on the disk. Snappy keeps it as it is.
@@ -238,13 +240,13 @@ func TestMigrateFormat1(t *testing.T) {
 func TestMigrateCrash(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(5, 6))
-	disk := vfs.NewCrashableMem()
+	disk := storetest.New()
 	openFormat1(t, disk, secretObjects())
-	var clones []*vfs.MemFS
+	var clones []*storetest.Disk
 	snap := errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			for _, percent := range []int{0, 50} {
-				clones = append(clones, disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rng}))
+				clones = append(clones, disk.Crash(percent, rng))
 			}
 		}
 		return nil

@@ -15,7 +15,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -73,7 +72,7 @@ func (e *certified) halt() {
 }
 
 func (e *certified) crash() {
-	clone := e.fs.CrashClone(vfs.CrashCloneCfg{})
+	clone := e.fs.Crash(0, nil)
 	e.halt()
 	e.fs = clone
 }

@@ -12,7 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -27,6 +26,7 @@ import (
 	clouddesired "github.com/skerry-io/skerry/cloudproxy/desired"
 	edgedesired "github.com/skerry-io/skerry/edgeagent/desired"
 	"github.com/skerry-io/skerry/edgeagent/store"
+	"github.com/skerry-io/skerry/edgeagent/store/storetest"
 	"github.com/skerry-io/skerry/edgeagent/uplink"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
@@ -178,7 +178,7 @@ func (t *tap) Close() error {
 // Store is the edge: what survives of it is its disk.
 type edge struct {
 	t      testing.TB
-	fs     *vfs.MemFS
+	fs     *storetest.Disk
 	disk   *disk // what fs is on; nil means one without end
 	store  *store.Store
 	client *edgedesired.Client
@@ -192,7 +192,7 @@ type edge struct {
 
 func newEdge(t *testing.T) *edge {
 	t.Helper()
-	return &edge{t: t, fs: vfs.NewCrashableMem(), woken: make(map[string]int)}
+	return &edge{t: t, fs: storetest.New(), woken: make(map[string]int)}
 }
 
 func (e *edge) start(ctx context.Context, d uplink.Dialer) {
@@ -229,7 +229,7 @@ func (e *edge) start(ctx context.Context, d uplink.Dialer) {
 
 // crash takes the power away; what was not synced is lost.
 func (e *edge) crash() {
-	clone := e.fs.CrashClone(vfs.CrashCloneCfg{})
+	clone := e.fs.Crash(0, nil)
 	e.halt()
 	e.fs = clone
 }

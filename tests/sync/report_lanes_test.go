@@ -12,7 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +19,7 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 
 	cloudreport "github.com/skerry-io/skerry/cloudproxy/report"
+	"github.com/skerry-io/skerry/edgeagent/store/storetest"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -247,7 +247,7 @@ func TestCloudAsksForNode(t *testing.T) {
 				}
 			}
 		})
-		e := &reporting{t: t, fs: vfs.NewCrashableMem()}
+		e := &reporting{t: t, fs: storetest.New()}
 		e.start(ctx, l)
 		reconnect := func(wanted bool) int {
 			l.cut()

@@ -22,6 +22,7 @@ import (
 	cloudreport "github.com/skerry-io/skerry/cloudproxy/report"
 	edgereport "github.com/skerry-io/skerry/edgeagent/report"
 	"github.com/skerry-io/skerry/edgeagent/store"
+	"github.com/skerry-io/skerry/edgeagent/store/storetest"
 	"github.com/skerry-io/skerry/edgeagent/uplink"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
@@ -91,7 +92,7 @@ func runReports(t *testing.T, f func(ctx context.Context, a *api, l *link, e *re
 			t.Fatal(err)
 		}
 		l := newLink(ctx, r.Serve)
-		e := &reporting{t: t, fs: vfs.NewCrashableMem()}
+		e := &reporting{t: t, fs: storetest.New()}
 		e.start(ctx, l)
 		f(ctx, a, l, e, r)
 		e.halt()
@@ -293,7 +294,7 @@ func TestSentInOrder(t *testing.T) {
 			seen = append(seen, keys)
 			return nil
 		})
-		e := &reporting{t: t, fs: vfs.NewCrashableMem()}
+		e := &reporting{t: t, fs: storetest.New()}
 		e.start(ctx, l)
 		for i := range 4 {
 			e.reporter.Event(&corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("e", i)}})

@@ -23,6 +23,7 @@ import (
 	"github.com/skerry-io/skerry/edgeagent/desired"
 	"github.com/skerry-io/skerry/edgeagent/report"
 	"github.com/skerry-io/skerry/edgeagent/store"
+	"github.com/skerry-io/skerry/edgeagent/store/storetest"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
@@ -52,10 +53,10 @@ type edge struct {
 
 	mu    sync.Mutex // guards the following fields
 	dice  *rand.Rand // of crashes
-	fs    *vfs.MemFS
-	after *vfs.MemFS // the disk as a crash left it; nil while there is power
-	armed int        // operations on the disk until the power fails; zero means never
-	free  uint64     // room on the disk, as far as it tells
+	fs    *storetest.Disk
+	after *storetest.Disk // the disk as a crash left it; nil while there is power
+	armed int             // operations on the disk until the power fails; zero means never
+	free  uint64          // room on the disk, as far as it tells
 	holds map[string]types.UID
 	acted map[string]wire.Step // how far what is stored under a key has come, as this process knows
 }
@@ -64,7 +65,7 @@ func newEdge(t *testing.T, rng *rand.Rand, l way, cloud *objects, led *ledger) *
 	t.Helper()
 	return &edge{
 		t: t, rng: rng, way: l, cloud: cloud, ledger: led,
-		dice: rand.New(rand.NewPCG(rng.Uint64(), 0)), fs: vfs.NewCrashableMem(), ended: make(map[types.UID]bool),
+		dice: rand.New(rand.NewPCG(rng.Uint64(), 0)), fs: storetest.New(), ended: make(map[types.UID]bool),
 		free: plenty, skew: time.Duration(rng.IntN(2)*(rng.IntN(240)-120)) * time.Hour,
 	}
 }
@@ -183,7 +184,7 @@ func (e *edge) operation(op errorfs.Op) error {
 func (e *edge) loseLocked() {
 	if e.after == nil {
 		e.way.cut()
-		e.after = e.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: e.dice.IntN(101), RNG: e.dice})
+		e.after = e.fs.Crash(e.dice.IntN(101), e.dice)
 	}
 }
 
@@ -228,7 +229,7 @@ func (e *edge) wipe() {
 	e.mu.Unlock()
 	e.halt()
 	e.mu.Lock()
-	e.fs, e.after, e.armed, e.free = vfs.NewCrashableMem(), nil, 0, plenty
+	e.fs, e.after, e.armed, e.free = storetest.New(), nil, 0, plenty
 	e.mu.Unlock()
 	clear(e.ended)
 	pods, _ := e.cloud.all("pods", time.Now())
