@@ -80,7 +80,7 @@ func (w *welcomed) Close(code wire.Code, text string) {
 // ways take turns in being first.
 func (d *dialer) carrier(ctx context.Context, hello wire.Hello, limit rank) (*carrier, *greeting, error) {
 	r := &round{hello: hello, limit: limit}
-	r.hello.Carrier = d.rounds.Add(1) << attemptBits
+	r.number.Store(d.rounds.Add(1))
 	k, err := d.connect(ctx, r)
 	if err != nil {
 		if _, later := refusal(err); later {
@@ -117,6 +117,7 @@ type round struct {
 	hello    wire.Hello
 	limit    rank // only better ones will do
 	mute     bool // don't say Hello
+	number   atomic.Uint64
 	attempts atomic.Uint64
 }
 
@@ -124,7 +125,7 @@ type round struct {
 // a round is over long before.
 func (r *round) attempt() *salute {
 	s := &salute{hello: r.hello}
-	s.hello.Carrier |= min(r.attempts.Add(1), 1<<attemptBits-1)
+	s.hello.Carrier = r.number.Load()<<attemptBits | min(r.attempts.Add(1), 1<<attemptBits-1)
 	return s
 }
 
@@ -224,8 +225,15 @@ func (d *dialer) quic(ctx context.Context, r *round) connection {
 		return connection{err: err}
 	}
 	s := sockets{log: d.cfg.Log, open: make(map[string]*link.Transport)}
+	select {
+	case <-d.session.nudge: // of before there was anything to doubt
+	default:
+	}
 	k := race(ctx, d.session.nudge, d.patience(), &schedule{
 		ways: d.ways(r.limit > quicByDetour), addrs: d.known, gap: d.gap(), quick: true, since: d.session.searching(),
+		// The cloud may have taken an attempt whose answer goes to where this edge was
+		// before: it takes none of the same round beside it, but one of the next.
+		anew: func() { r.number.Store(d.rounds.Add(1)) },
 		dial: func(ctx context.Context, way Way, addr net.Addr) connection {
 			k := connection{rank: quicByTable.by(way), way: way.Name}
 			var t *link.Transport

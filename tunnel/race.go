@@ -58,6 +58,7 @@ type schedule struct {
 	gap   time.Duration // between the ways of a turn
 	quick bool          // begin with a turn for each address
 	since time.Time     // when the search began
+	anew  func()        // called before a turn that the session's nudge begins
 	dial  func(context.Context, Way, net.Addr) connection
 
 	turn int
@@ -105,6 +106,7 @@ func race(ctx context.Context, nudge <-chan struct{}, patience time.Duration, s 
 		select {
 		case <-nudge:
 			anew = true
+			s.anew()
 			start.Reset(0)
 		case <-start.C:
 			dial, wait := s.next(anew)

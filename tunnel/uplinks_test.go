@@ -272,3 +272,73 @@ func TestIdleAddressChange(t *testing.T) {
 		}
 	})
 }
+
+// The address changes while the session begins. The cloud has taken an attempt whose
+// answer goes to the former address, and follows no client before the handshake is
+// confirmed (RFC 9000, section 9): those that begin with the news must not be refused
+// for it.
+func TestAddressChangesInFullFlight(t *testing.T) {
+	const rtt = 600 * time.Millisecond
+	for _, tt := range []struct {
+		name         string
+		ticket, both bool
+	}{
+		{"new", false, false},
+		{"with a ticket", true, false},
+		{"new, and the former address works", false, true},
+	} {
+		for after := time.Duration(0); after <= 4*rtt; after += rtt / 6 {
+			t.Run(tt.name+" "+after.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+					serveEchoes(t, n)
+					n.Uplink(0).Outage(false)
+					cfg := n.Config("edge-1", 1)
+					if tt.ticket {
+						s, err := tunnel.Dial(t.Context(), cfg)
+						if err != nil {
+							t.Fatal(err)
+						}
+						tunneltest.Pass(3 * time.Second)
+						s.Close(wire.CodeOK, "")
+						cfg.Hello.Seq++
+					}
+					// When the news finds the handshake done, two round trips are still to come.
+					if got, most := longestEcho(t, n, cfg, after, tt.both), 7*rtt/2+20*time.Millisecond; got > most {
+						t.Errorf("a stream waited %v, want at most %v", got, most)
+					}
+				})
+			})
+		}
+	}
+}
+
+// longestEcho begins a session whose address changes after a while, and gives the longest
+// wait for an answer.
+func longestEcho(t *testing.T, n *tunneltest.Net, cfg tunnel.DialConfig, after time.Duration, both bool) (longest time.Duration) {
+	t.Helper()
+	s, err := tunnel.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close(wire.CodeOK, "")
+	st, err := s.Open(t.Context(), wire.KindExec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go s.Dial(t.Context())
+	go func() {
+		tunneltest.Pass(after)
+		n.Uplink(0).Move(both)
+		s.Check()
+	}()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); tunneltest.Pass(20 * time.Millisecond) {
+		begin := time.Now()
+		io.WriteString(st, "hi")
+		if _, err := io.ReadFull(st, make([]byte, 2)); err != nil {
+			t.Fatal(err)
+		}
+		longest = max(longest, time.Since(begin))
+	}
+	return longest
+}
