@@ -36,6 +36,10 @@ build: ## Build the three binaries and the link emulator into .demo/bin
 	@mkdir -p $(BIN)
 	@$(STEP) $(QUIET) build go build $(PRODUCT) -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)/ $(BINARIES)
 
+.PHONY: gen
+gen: ## Write anew what is generated: deep copies and CRDs of devices/v1alpha1
+	@.ci/gen
+
 .PHONY: dist
 dist: ## Build a release into dist: static binaries, image, chart, manifests, checksums (VERSION=v0.1.0)
 	@go run $(PRODUCT) ./manifests/release -version "$(VERSION)" -out dist
@@ -139,6 +143,10 @@ e2e: build devcluster metrics-server old-kubectl kubelet ## Run the end-to-end t
 	@$(STEP) uplinks env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -timeout 10m ./tests/uplinks/...
 	@$(STEP) install env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -timeout 10m ./tests/install/...
 	@$(STEP) runtimes env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -p 1 -timeout 20m ./tests/runtimes/... ./tests/systemd/...
+
+.PHONY: peers
+peers: setup ## Run the device drivers against devices of others: libmodbus, modbus-serial, node-opcua (as root)
+	@$(STEP) peers env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -p 1 -timeout 20m ./tests/devices/...
 
 .PHONY: chaos
 chaos: build ## Break the link at random for CHAOSTIME (15m) under streams of all sorts (as root; SEED=N replays)
