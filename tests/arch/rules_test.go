@@ -46,6 +46,7 @@ var doors = map[string][]string{
 	"golang.org/x/term":                     {"cmd/skerry"},
 	"sigs.k8s.io/yaml":                      {"cmd", "edgeagent/config", "edgeagent/images", "edgeagent/staticpods", "manifests"},
 
+	"github.com/creack/pty":        {inTests},
 	"github.com/google/go-cmp":     {inTests},
 	"github.com/moby/spdystream":   {inTests}, // the other implementation of what edgeagent/cri/spdy sends
 	"github.com/prometheus/common": {inTests},
@@ -91,7 +92,7 @@ var walls = []struct {
 }
 
 // testOnly lists packages that only _test.go files and each other may import.
-var testOnly = []string{"tunnel/tunneltest", "devices/drivertest"}
+var testOnly = []string{"tunnel/tunneltest", "edgeagent/store/storetest", "devices/drivertest", "devices/modbus/modbustest"}
 
 // edge is where the edge's binary starts, and what must not be reached from
 // there through packages of this module.
