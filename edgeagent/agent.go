@@ -16,9 +16,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skerry-io/skerry/certs"
+	fielddevices "github.com/skerry-io/skerry/devices"
 	"github.com/skerry-io/skerry/edgeagent/config"
 	"github.com/skerry-io/skerry/edgeagent/cri"
 	"github.com/skerry-io/skerry/edgeagent/desired"
+	"github.com/skerry-io/skerry/edgeagent/devices"
 	"github.com/skerry-io/skerry/edgeagent/images"
 	"github.com/skerry-io/skerry/edgeagent/pods"
 	"github.com/skerry-io/skerry/edgeagent/pods/cgroups"
@@ -35,6 +37,8 @@ const runtimeTimeout = 10 * time.Second
 type Config struct {
 	// Config is the file's, valid.
 	config.Config
+	// Drivers are those of devices, by the protocol's name in Devices. May be nil.
+	Drivers map[string]fielddevices.Driver
 	// Version is this build's.
 	Version string
 	// Log may be nil.
@@ -161,7 +165,11 @@ func (a *Agent) serve(ctx context.Context, on machineParts, st *store.Store) err
 	if err != nil {
 		return err
 	}
-	down, err := desired.New(desired.Config{Store: st, Dialer: up, Wake: either(issued.Wake, wake), Steps: steps, Log: a.log})
+	field, err := devices.New(devices.Config{Store: st, Report: rep, Drivers: a.cfg.Drivers, Node: a.cfg.NodeName, Log: a.log})
+	if err != nil {
+		return err
+	}
+	down, err := desired.New(desired.Config{Store: st, Dialer: up, Wake: either(issued.Wake, both(field.Wake, wake)), Steps: steps, Log: a.log})
 	if err != nil {
 		return err
 	}
@@ -191,6 +199,7 @@ func (a *Agent) serve(ctx context.Context, on machineParts, st *store.Store) err
 		up.Run,
 		rep.Run,
 		mgr.Run,
+		field.Run,
 		issued.Run,
 		b.short.Run,
 		files.Run,

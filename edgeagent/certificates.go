@@ -17,6 +17,14 @@ func (a *Agent) certificates(st *store.Store, fromCloud *desired.Objects, rep *r
 	})
 }
 
+// both gives what is woken to the one and to the other.
+func both(one, other func(key string)) func(key string) {
+	return func(key string) {
+		one(key)
+		other(key)
+	}
+}
+
 // either gives a key to the first who takes it.
 func either(first func(key string) bool, rest func(key string)) func(key string) {
 	return func(key string) {

@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-io/skerry/cmd/daemon"
+	"github.com/skerry-io/skerry/devices"
+	"github.com/skerry-io/skerry/devices/sim"
 	"github.com/skerry-io/skerry/edgeagent"
 	"github.com/skerry-io/skerry/edgeagent/config"
 )
@@ -20,6 +22,11 @@ var version = "dev" // set by the linker
 func main() { os.Exit(daemon.Run(run)) }
 
 func run(ctx context.Context) error { return command().ExecuteContext(ctx) }
+
+// drivers are those of devices, by the block of spec.protocol that each is for.
+func drivers() map[string]devices.Driver {
+	return map[string]devices.Driver{"sim": sim.Driver{}}
+}
 
 func command() *cobra.Command {
 	file := config.DefaultFile
@@ -51,7 +58,7 @@ its store holds.`,
 			if err != nil {
 				return err
 			}
-			agent, err := edgeagent.New(edgeagent.Config{Config: cfg, Version: version, Log: log})
+			agent, err := edgeagent.New(edgeagent.Config{Config: cfg, Drivers: drivers(), Version: version, Log: log})
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -22,6 +23,9 @@ func check(key string, value []byte) (resourceVersion string, err error) {
 	if !ok {
 		return "", errUnknownKey
 	}
+	if resource == wire.ResourceDevices || resource == wire.ResourceDeviceModels {
+		return checkJSON(namespace, name, value)
+	}
 	o, kind := empty(resource)
 	if o == nil {
 		return "", errUnknownKey
@@ -37,6 +41,18 @@ func check(key string, value []byte) (resourceVersion string, err error) {
 		return "", fmt.Errorf("value is of %s/%s", meta.GetNamespace(), meta.GetName())
 	}
 	return meta.GetResourceVersion(), nil
+}
+
+// checkJSON is check for objects of definitions, which have no protobuf.
+func checkJSON(namespace, name string, value []byte) (resourceVersion string, err error) {
+	var o metav1.PartialObjectMetadata
+	if err := json.Unmarshal(value, &o); err != nil {
+		return "", fmt.Errorf("decode object: %w", err)
+	}
+	if o.Namespace != namespace || o.Name != name {
+		return "", fmt.Errorf("value is of %s/%s", o.Namespace, o.Name)
+	}
+	return o.ResourceVersion, nil
 }
 
 // empty gives what values of a resource are decoded into, and its name in errors.

@@ -25,12 +25,15 @@ const (
 	// pods and requests for certificates: the cluster may refuse events and requests for
 	// hours, by a quota say, and static pods for good, by admission. Statuses must find
 	// room beside all of these.
-	maxUnackedEvents       = 72
+	maxUnackedEvents       = 56
+	maxUnackedSamples      = 16
 	maxUnackedStatic       = 32
 	maxUnackedCertificates = 8
 	// maxUnackedStaticBytes is when no more static pods follow. The last one may exceed
 	// it by all that a report may have; that leaves half of maxUnackedBytes.
 	maxUnackedStaticBytes = 128 << 10
+	// maxUnackedSampleBytes is when no more samples of devices follow, in the same way.
+	maxUnackedSampleBytes = 128 << 10
 )
 
 var errAck = errors.New("acknowledgement of a report that was not sent")
@@ -40,7 +43,7 @@ type sender struct {
 	r    *Reporter
 	bell chan struct{} // capacity 1: an acknowledgement came
 
-	// How far each kind has been sent. All but events are in the keyed lane, and wait for
+	// How far each kind has been sent. All but events and samples are in the keyed lane, and wait for
 	// room of their own.
 	places [kinds]uint64
 
@@ -57,7 +60,8 @@ const (
 	statusKind kind = iota
 	staticKind
 	certificateKind
-	eventKind
+	eventKind // the first of the sequenced lane
+	sampleKind
 	kinds
 )
 
@@ -65,6 +69,8 @@ func kindOf(m store.Message) kind {
 	switch subject := wire.Subject(m.Subject); {
 	case subject == wire.SubjectEvent:
 		return eventKind
+	case subject == wire.SubjectSamples:
+		return sampleKind
 	case subject == wire.SubjectStaticPod && len(m.Value) > 0: // that one is gone is refused by nobody
 		return staticKind
 	case subject == wire.SubjectCertificate:
@@ -157,9 +163,12 @@ func (s *sender) next() (store.Message, bool, error) {
 			first, found = m, true
 		}
 	}
-	if !found && room[eventKind] {
+	for k := eventKind; k < kinds && !found; k++ {
+		if !room[k] {
+			continue
+		}
 		var err error
-		if first, found, err = s.nextOf(eventKind, s.r.outbox.Next); err != nil {
+		if first, found, err = s.nextOf(k, s.r.outbox.Next); err != nil {
 			return first, false, err
 		}
 	}
@@ -195,6 +204,7 @@ func (s *sender) room() (room [kinds]bool) {
 	room[staticKind] = s.count[staticKind] < maxUnackedStatic && s.bytes[staticKind] < maxUnackedStaticBytes
 	room[certificateKind] = s.count[certificateKind] < maxUnackedCertificates
 	room[eventKind] = s.count[eventKind] < maxUnackedEvents
+	room[sampleKind] = s.count[sampleKind] < maxUnackedSamples && s.bytes[sampleKind] < maxUnackedSampleBytes
 	return room
 }
 

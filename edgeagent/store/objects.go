@@ -152,6 +152,20 @@ func (s *Store) SetMeta(name string, value []byte) error {
 	return nil
 }
 
+// deleteMeta deletes what SetMeta stored, synced.
+func (s *Store) deleteMeta(name string) error {
+	batch := new(pebble.Batch)
+	del(batch, dbKey(kindMeta, name))
+	err := s.space.admit(roomToShrink)
+	if err == nil {
+		err = s.writeNow(batch)
+	}
+	if err != nil {
+		return fmt.Errorf("delete meta %s: %w", name, err)
+	}
+	return nil
+}
+
 // encodeObject gives the record of an object: its version and its value, the
 // value of a secret sealed.
 func (s *Store) encodeObject(o Object) []byte {

@@ -46,6 +46,12 @@ const (
 	// podcertificaterequests/NAMESPACE/NAME with the NAME of CertificateRequestName, once
 	// it has been answered.
 	ResourceCertificates Resource = "podcertificaterequests"
+	// ResourceDevices holds a devices/v1alpha1.Device as JSON, without its status, under
+	// devices/NAMESPACE/NAME.
+	ResourceDevices Resource = "devices"
+	// ResourceDeviceModels holds a devices/v1alpha1.DeviceModel as JSON under
+	// devicemodels/NAMESPACE/NAME.
+	ResourceDeviceModels Resource = "devicemodels"
 )
 
 // AnnotationCertificates is "true" on the Node that an edge is sent of itself while the
@@ -91,7 +97,8 @@ func SplitKey(key string) (r Resource, namespace, name, id string, ok bool) {
 	r = Resource(p[0])
 	parts := 3
 	switch r {
-	case ResourcePods, ResourceConfigMaps, ResourceSecrets, ResourceClaims, ResourceServices, ResourceCertificates:
+	case ResourcePods, ResourceConfigMaps, ResourceSecrets, ResourceClaims, ResourceServices, ResourceCertificates,
+		ResourceDevices, ResourceDeviceModels:
 	case ResourceVolumes, ResourceRuntimeClasses, ResourceServiceLinks, ResourceNodes, ResourceBundles:
 		if len(p) != 2 || p[1] == "" {
 			return "", "", "", "", false

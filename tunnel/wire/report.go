@@ -25,6 +25,12 @@ const (
 	// signer, longest life and annotations. Key is "podcertificates/NS/POD/VOLUME/INDEX",
 	// INDEX being that of the volume's source.
 	SubjectCertificate Subject = 7
+	// SubjectDevice carries a devices/v1alpha1.Device as JSON, of which only metadata
+	// (namespace, name, uid) and status count; Key is "devices/NS/NAME".
+	SubjectDevice Subject = 8
+	// SubjectSamples carries a frame of samples (devices.AppendFrame); Key is
+	// "devices/NS/NAME". Each is of its own: none takes the place of another.
+	SubjectSamples Subject = 9
 )
 
 // CertificateKey gives the key of a SubjectCertificate.
