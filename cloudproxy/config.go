@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/skerry-io/skerry/cloudproxy/ports"
@@ -23,6 +24,8 @@ const minLifetime = 15 * time.Second
 type Config struct {
 	// Client talks to the cluster. Required.
 	Client kubernetes.Interface
+	// Dynamic talks to it about Devices. Nil means that there are none.
+	Dynamic dynamic.Interface
 	// Namespace holds the proxy's own objects; empty means skerry-system.
 	Namespace string
 	// Listen is the address for edges: UDP for sessions, TCP for enrolment.

@@ -116,7 +116,7 @@ func (s *Server) reporters(reg *registry.Registry, door *door, stand *standing.K
 		return reporters{}, err
 	}
 	rep, err = report.New(report.Config{
-		Client: s.cfg.Client, Pod: s.cachedPod, PodsOf: s.desired.PodsOf, Requests: s.desired.CertificateRequests, NodeWanted: nodes.Wanted, Registerer: s.metrics, Log: s.log,
+		Client: s.cfg.Client, Dynamic: s.cfg.Dynamic, Pod: s.cachedPod, PodsOf: s.desired.PodsOf, Requests: s.desired.CertificateRequests, NodeWanted: nodes.Wanted, Registerer: s.metrics, Log: s.log,
 	})
 	if err != nil {
 		return reporters{}, err

@@ -325,8 +325,11 @@ func (r *Receiver) write(ctx context.Context, node string, place stamp, report w
 		return insist(func() error { return r.writeStaticPod(ctx, node, report.Key, place, report.Value) })
 	case wire.SubjectStaticPods:
 		return insist(func() error { return r.writeStaticPods(ctx, node, place, report.Value) })
+	case wire.SubjectDevice:
+		return insist(func() error { return r.writeDevice(ctx, node, place, report.Value) })
 	case wire.SubjectCertificate:
 		return r.writeCertificate(ctx, node, report.Value)
+	case wire.SubjectSamples: // nobody takes them yet
 	}
 	return &badReportError{fmt.Errorf("subject %d is not known", report.Subject)}
 }

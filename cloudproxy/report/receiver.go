@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/skerry-io/skerry/cloudproxy/newest"
@@ -39,6 +40,9 @@ type Config struct {
 	// get, create and patch on events, get on nodes and patch on nodes/status, get on
 	// serviceaccounts and create on podcertificaterequests.
 	Client kubernetes.Interface
+	// Dynamic reads and writes Devices: get on devices, patch on devices/status. Nil
+	// means that there are none.
+	Dynamic dynamic.Interface
 	// Pod may read pods from a cache; it gives nil for one that is not there. Nil
 	// means that the API is asked each time.
 	Pod func(namespace, name string) *corev1.Pod
@@ -76,10 +80,11 @@ type Stats struct {
 
 // Receiver serves the report streams of all edges.
 type Receiver struct {
-	client kubernetes.Interface
-	pod    func(namespace, name string) *corev1.Pod
-	podsOf func(node string) []*corev1.Pod
-	wanted func(node string) bool
+	client  kubernetes.Interface
+	dynamic dynamic.Interface
+	pod     func(namespace, name string) *corev1.Pod
+	podsOf  func(node string) []*corev1.Pod
+	wanted  func(node string) bool
 	// cached gives a pod's PodCertificateRequests.
 	cached   func(pod types.UID) (names []string, known bool)
 	requests requests
@@ -109,7 +114,7 @@ func New(cfg Config) (*Receiver, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Receiver{
-		client: cfg.Client, pod: cfg.Pod, podsOf: cfg.PodsOf, wanted: cfg.NodeWanted, cached: cfg.Requests, log: cfg.Log,
+		client: cfg.Client, dynamic: cfg.Dynamic, pod: cfg.Pod, podsOf: cfg.PodsOf, wanted: cfg.NodeWanted, cached: cfg.Requests, log: cfg.Log,
 		streams: make(map[string]*lanes),
 	}
 	if cfg.Registerer != nil {

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -50,11 +51,11 @@ YAML file given with --config, whose keys are the flags' names in camelCase.`,
 			if err != nil {
 				return err
 			}
-			client, err := newClient(opts.Kubeconfig)
+			client, objects, err := newClient(opts.Kubeconfig)
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), &opts, client, log)
+			return serve(cmd.Context(), &opts, client, objects, log)
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "YAML file with settings")
@@ -62,9 +63,10 @@ YAML file given with --config, whose keys are the flags' names in camelCase.`,
 	return cmd
 }
 
-func serve(ctx context.Context, opts *options, client kubernetes.Interface, log *slog.Logger) error {
+func serve(ctx context.Context, opts *options, client kubernetes.Interface, objects dynamic.Interface, log *slog.Logger) error {
 	srv, err := cloudproxy.New(cloudproxy.Config{
 		Client:        client,
+		Dynamic:       objects,
 		Namespace:     opts.Namespace,
 		Listen:        opts.Listen,
 		Advertise:     opts.AdvertiseAddresses,
@@ -98,16 +100,16 @@ func serve(ctx context.Context, opts *options, client kubernetes.Interface, log 
 
 // newClient connects to the cluster of the kubeconfig, or to the one that this
 // process runs in.
-func newClient(kubeconfig string) (kubernetes.Interface, error) {
+func newClient(kubeconfig string) (kubernetes.Interface, dynamic.Interface, error) {
 	var cfg *rest.Config
 	var err error
 	if kubeconfig == "" {
 		cfg, err = rest.InClusterConfig()
 		if err != nil {
-			return nil, fmt.Errorf("no --kubeconfig given, and this is not a Pod: %w", err)
+			return nil, nil, fmt.Errorf("no --kubeconfig given, and this is not a Pod: %w", err)
 		}
 	} else if cfg, err = clientcmd.BuildConfigFromFlags("", kubeconfig); err != nil {
-		return nil, fmt.Errorf("--kubeconfig: %w", err)
+		return nil, nil, fmt.Errorf("--kubeconfig: %w", err)
 	}
 	cfg.UserAgent = "skerry-cloudproxy/" + version
 	// The defaults, 5 requests a second, are meant for one controller; this one
@@ -117,7 +119,11 @@ func newClient(kubeconfig string) (kubernetes.Interface, error) {
 	cfg.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
 	client, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("make a client of the cluster: %w", err)
+		return nil, nil, fmt.Errorf("make a client of the cluster: %w", err)
 	}
-	return client, nil
+	objects, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a client of the cluster's own kinds: %w", err)
+	}
+	return client, objects, nil
 }
