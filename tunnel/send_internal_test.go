@@ -24,7 +24,7 @@ func TestSenderKeepsBytesInPlace(t *testing.T) {
 		d.write(p)
 		want = append(want, p...)
 		for {
-			c, ok := d.chunk(1<<14, true)
+			c, ok := d.chunk()
 			if !ok {
 				break
 			}
@@ -65,7 +65,7 @@ func BenchmarkSender(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		d.write(p)
-		_, _ = d.chunk(1<<14, true)
+		_, _ = d.chunk()
 		if len(d.buf) > under {
 			d.acked(d.base+piece, 0)
 		}
