@@ -145,13 +145,13 @@ func (c *Conditions) lookAt(ctx context.Context, node *corev1.Node, pod *corev1.
 	}
 	c.behind[pod.UID] = before
 	reason, message := "", ""
-	unstored, here := c.pub.unstored(node.Name, wire.ObjectKey(wire.ResourcePods, pod.Namespace, pod.Name))
+	has, here := c.pub.stored(node.Name, pod)
 	lost, offline := report.OfflineSince(node)
 	switch {
-	case here && !unstored && told == corev1.ConditionFalse:
+	case has && told == corev1.ConditionFalse:
 		c.write(ctx, pod, pod.Generation, corev1.ConditionTrue, reasonStored, "the edge has stored the pod's spec")
 		return
-	case here && unstored:
+	case here && !has:
 		reason, message = reasonSlow, "the edge is connected and has not stored the pod's spec yet"
 	case !here && offline:
 		reason, message = reasonOffline, "the pod's spec waits for its edge, which has had no session since "+lost.UTC().Format(time.RFC3339)
@@ -194,20 +194,16 @@ func (c *Conditions) write(ctx context.Context, pod *corev1.Pod, generation int6
 	}
 }
 
-// unstored says whether a change of the object is on its way to the edge, and
-// whether the edge has a stream here that could tell.
-func (p *Publisher) unstored(node, key string) (unstored, here bool) {
+// stored says whether the edge has the pod as it is here, and whether the edge has a
+// stream here that could tell. It asks for what the edge has, not for what is on its way:
+// between a change in the cache and its sending there are moments in which it is nowhere.
+func (p *Publisher) stored(node string, pod *corev1.Pod) (stored, here bool) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	s := p.nodes[node]
-	return s != nil && s.waiting(key), s != nil
-}
-
-// waiting says whether key is to be looked at or a change of it is on the way.
-// Before the edge was told everything once, that may be true of any key.
-func (q *queue) waiting(key string) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	_, queued := q.queued[key]
-	return queued || q.flying[key] || !q.synced
+	p.mu.Unlock()
+	if s == nil {
+		return false, false
+	}
+	version, err := podVersion(pod)
+	return err == nil && s.has(wire.ObjectKey(wire.ResourcePods, pod.Namespace, pod.Name), version), true
 }

@@ -133,15 +133,33 @@ func (q *queue) full() bool {
 	return len(q.flights) >= maxUnacked || q.bytes >= maxUnackedBytes
 }
 
-// launch gives out the next seq, for a change of key.
-func (q *queue) launch(key string, size int, deleted bool) uint64 {
+// launch gives out the next seq, for an object to be stored under key.
+func (q *queue) launch(key, version string, size int) uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.versions[key] = version
+	return q.launchLocked(flight{key: key, bytes: size})
+}
+
+// launchDelete is launch for a key that the edge is to forget. It says whether the edge
+// had it: if not, there is nothing to send.
+func (q *queue) launchDelete(key string) (uint64, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if _, ok := q.versions[key]; !ok {
+		return 0, false
+	}
+	delete(q.versions, key)
+	return q.launchLocked(flight{key: key, bytes: len(key), deleted: true}), true
+}
+
+func (q *queue) launchLocked(f flight) uint64 {
 	q.sent++
-	q.flights = append(q.flights, flight{seq: q.sent, key: key, bytes: size, deleted: deleted})
-	q.bytes += size
-	q.flying[key] = true
-	q.lags[key] = lag{since: q.looked}
+	f.seq = q.sent
+	q.flights = append(q.flights, f)
+	q.bytes += f.bytes
+	q.flying[f.key] = true
+	q.lags[f.key] = lag{since: q.looked}
 	return q.sent
 }
 

@@ -312,19 +312,19 @@ func (s *stream) put(key, version string, marshal func() ([]byte, error)) error 
 		s.log.Error("object is too large for the stream and stays behind", "key", key, "bytes", size)
 		return nil
 	}
-	s.setVersion(key, version)
 	f := &wire.Upsert{Key: key, Version: version}
 	f.Encoding, f.Value = s.pub.encoder.Encode(value)
-	f.Seq = s.launch(key, len(f.Value)+len(key)+len(version), false)
+	f.Seq = s.launch(key, version, len(f.Value)+len(key)+len(version))
 	return s.write(f)
 }
 
 // remove takes an object from the edge, if it has it.
 func (s *stream) remove(key string) error {
-	if !s.dropVersion(key) {
+	seq, ok := s.launchDelete(key)
+	if !ok {
 		return nil
 	}
-	return s.write(&wire.Delete{Seq: s.launch(key, len(key), true), Key: key})
+	return s.write(&wire.Delete{Seq: seq, Key: key})
 }
 
 func (s *stream) write(f wire.Frame) error {

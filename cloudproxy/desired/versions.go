@@ -19,13 +19,12 @@ func (q *queue) setVersion(key, version string) {
 	q.versions[key] = version
 }
 
-// dropVersion says whether the edge had the object.
-func (q *queue) dropVersion(key string) bool {
+// has says whether the edge has stored this version of an object.
+func (q *queue) has(key, version string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	_, ok := q.versions[key]
-	delete(q.versions, key)
-	return ok
+	v, ok := q.versions[key]
+	return ok && v == version && !q.flying[key]
 }
 
 // keys gives the keys of all that the edge holds or is being sent, in order.
