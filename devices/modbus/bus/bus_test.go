@@ -21,6 +21,13 @@ func start(t *testing.T, d *modbustest.Device, cfg Config) *Bus {
 	t.Helper()
 	cfg.Dial = func(ctx context.Context) (Conn, error) { return d.Dial(ctx) }
 	cfg.RTU = d.RTU
+	t.Cleanup(d.Close)
+	return run(t, cfg)
+}
+
+// run runs a Bus until the test ends.
+func run(t *testing.T, cfg Config) *Bus {
+	t.Helper()
 	b, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -36,10 +43,19 @@ func start(t *testing.T, d *modbustest.Device, cfg Config) *Bus {
 	t.Cleanup(func() {
 		cancel()
 		<-done
-		d.Close()
 	})
 	synctest.Wait()
 	return b
+}
+
+// runOver is run with connections that end at peer.
+func runOver(t *testing.T, peer func(net.Conn)) *Bus {
+	t.Helper()
+	return run(t, Config{Dial: func(context.Context) (Conn, error) {
+		near, far := net.Pipe()
+		go peer(far)
+		return near, nil
+	}})
 }
 
 func register(t *testing.T, b *Bus, unit byte, address uint16) (uint16, error) {
@@ -391,18 +407,7 @@ func TestPipelineHidesTheRoundTrip(t *testing.T) {
 				}
 			}
 		}
-		b, err := New(Config{Dial: func(context.Context) (Conn, error) {
-			near, far := net.Pipe()
-			go peer(far)
-			return near, nil
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- b.Run(ctx) }()
-		synctest.Wait()
+		b := runOver(t, peer)
 		rate := func() int {
 			before := b.Stats().Answers
 			var wg sync.WaitGroup
@@ -410,7 +415,7 @@ func TestPipelineHidesTheRoundTrip(t *testing.T) {
 			for range 16 {
 				wg.Go(func() {
 					for time.Now().Before(end) {
-						if _, err := b.Do(ctx, Call{Unit: 1, Request: read(pdu.ReadHoldingRegisters, 0, 1), Priority: Poll}); err != nil {
+						if _, err := b.Do(t.Context(), Call{Unit: 1, Request: read(pdu.ReadHoldingRegisters, 0, 1), Priority: Poll}); err != nil {
 							t.Error(err)
 						}
 					}
@@ -424,8 +429,6 @@ func TestPipelineHidesTheRoundTrip(t *testing.T) {
 		if r := rate(); r < 79 {
 			t.Errorf("%d polls/s with a round trip of 100 ms and a window of up to %d", r, maxWindow)
 		}
-		cancel()
-		<-done
 	})
 }
 
@@ -450,24 +453,13 @@ func TestPipelineEndsWhereThePeerForgets(t *testing.T) {
 				})
 			}
 		}
-		b, err := New(Config{Dial: func(context.Context) (Conn, error) {
-			near, far := net.Pipe()
-			go peer(far)
-			return near, nil
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- b.Run(ctx) }()
-		synctest.Wait()
+		b := runOver(t, peer)
 		end := time.Now().Add(50 * time.Second)
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
 				for time.Now().Before(end) {
-					_, _ = b.Do(ctx, Call{Unit: 1, Request: read(pdu.ReadHoldingRegisters, 0, 1), Priority: Poll})
+					_, _ = b.Do(t.Context(), Call{Unit: 1, Request: read(pdu.ReadHoldingRegisters, 0, 1), Priority: Poll})
 				}
 			})
 		}
@@ -475,7 +467,5 @@ func TestPipelineEndsWhereThePeerForgets(t *testing.T) {
 		if s := b.Stats(); s.Timeouts != 1 || s.Answers < 4500 || s.Drops != 0 {
 			t.Errorf("%+v", s)
 		}
-		cancel()
-		<-done
 	})
 }
