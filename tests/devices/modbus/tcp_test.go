@@ -56,12 +56,19 @@ func TestHoleOfLibmodbusIsLearned(t *testing.T) {
 	})
 }
 
-func TestCutOfThreeSeconds(t *testing.T) {
+// openThroughProxy opens a device behind a proxy, and waits for its first value.
+func openThroughProxy(t *testing.T) (*proxy, *drivertest.Port) {
+	t.Helper()
 	port := freePort(t)
 	startSlave(t, "tcp", strconv.Itoa(port))
 	link := startProxy(t, fmt.Sprintf("127.0.0.1:%d", port))
 	_, got := open(t, &driver.Driver{}, device(tcp(link.port(), 1)))
 	goodAfter(t, got, 0, "value")
+	return link, got
+}
+
+func TestCutOfThreeSeconds(t *testing.T) {
+	link, got := openThroughProxy(t)
 	link.set(false, true)
 	got.UntilConnected(t, false)
 	pause(3 * time.Second)
@@ -75,11 +82,7 @@ func TestCutOfThreeSeconds(t *testing.T) {
 }
 
 func TestBlackHole(t *testing.T) {
-	port := freePort(t)
-	startSlave(t, "tcp", strconv.Itoa(port))
-	link := startProxy(t, fmt.Sprintf("127.0.0.1:%d", port))
-	_, got := open(t, &driver.Driver{}, device(tcp(link.port(), 1)))
-	goodAfter(t, got, 0, "value")
+	link, got := openThroughProxy(t)
 	link.set(true, false)
 	got.UntilConnected(t, false)
 	pause(8 * time.Second)
