@@ -84,6 +84,17 @@ func (m Measurement) Keep(ctx context.Context, log *slog.Logger) ([]results.Row,
 	return rows, nil
 }
 
+// Parse is the flags' own, without arguments besides them.
+func Parse(fs *flag.FlagSet, args []string) error {
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if fs.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	return nil
+}
+
 // Choose takes names of all, by commas, in the order of all; no name means all. what
 // is the flag that has them.
 func Choose(what, names string, all []string) ([]string, error) {

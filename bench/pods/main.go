@@ -72,11 +72,8 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	fs.StringVar(&o.bin, "bin", ".demo/bin", "directory of the programs")
 	fs.StringVar(&o.kubelet, "kubelet", ".demo/bin/kubelet", "the real kubelet; empty measures the agent alone")
 	fs.StringVar(&o.out, "out", "bench", "directory of the results")
-	if err := fs.Parse(args); err != nil {
+	if err := command.Parse(fs, args); err != nil {
 		return o, err
-	}
-	if fs.NArg() > 0 {
-		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })

@@ -67,11 +67,8 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	fs.StringVar(&o.dir, "dir", ".demo/bench-sync", "directory of the lab")
 	fs.StringVar(&o.bin, "bin", ".demo/bin", "directory of the programs")
 	fs.StringVar(&o.out, "out", "bench", "directory of the results")
-	if err := fs.Parse(args); err != nil {
+	if err := command.Parse(fs, args); err != nil {
 		return o, err
-	}
-	if fs.NArg() > 0 {
-		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	if o.rounds < 1 {
 		return o, fmt.Errorf("-rounds %d: there must be one at least", o.rounds)

@@ -69,7 +69,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	fs.StringVar(&o.dir, "dir", ".demo/bench-tunnel", "directory of sockets and logs")
 	fs.StringVar(&o.bin, "bin", ".demo/bin", "directory of the programs")
 	fs.StringVar(&o.out, "out", "bench", "directory of the results")
-	if err := fs.Parse(args); err != nil {
+	if err := command.Parse(fs, args); err != nil {
 		return o, err
 	}
 	given := map[string]bool{}
@@ -81,9 +81,6 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		if !given["outages"] {
 			outages = "10"
 		}
-	}
-	if fs.NArg() > 0 {
-		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	if o.rounds < 1 || o.sessions < 1 {
 		return o, errors.New("-rounds and -sessions: there must be one at least")
