@@ -18,6 +18,7 @@ func podsText() benchText {
 		text.metrics = append(text.metrics,
 			metricText{"create_running_ms" + suffix, "from before the request that creates a pod until a watch shows it Running, with the image on the machine"},
 			metricText{"delete_gone_ms" + suffix, "from before the request that deletes a pod until a watch shows it deleted; its program ends at once"},
+			metricText{"pod_cpu_ms" + suffix, "CPU time of the agent for one pod that is created, runs, is deleted and gone: the mean of all of them"},
 			metricText{"configmap_file_ms" + suffix, "from before the request that changes a ConfigMap until the file of a pod's volume has the new text"},
 			metricText{"idle_cpu_pct" + suffix, "CPU time of the agent while nothing happens, in percent of a core: a value is 10 s, counted in hundredths of a second"},
 			metricText{"vmrss_mb" + suffix, "VmRSS of the agent: resident memory, with the pages of its program"},

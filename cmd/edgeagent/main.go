@@ -58,6 +58,7 @@ its store holds.`,
 			if err != nil {
 				return err
 			}
+			boundMemory(log)
 			agent, err := edgeagent.New(edgeagent.Config{Config: cfg, Drivers: drivers(), Version: version, Log: log})
 			if err != nil {
 				return err

@@ -19,6 +19,7 @@ const (
 // longest entry that matches an import decides. What is not listed may not be
 // imported at all: a new dependency is a decision, and this table records it.
 var doors = map[string][]string{
+	"github.com/KimMachineGun/automemlimit": {"cmd/edgeagent"},
 	"github.com/quic-go/quic-go":            {"tunnel/link", "tunnel/tunneltest", "bench/tunnel"},
 	"github.com/quic-go/quic-go/quicvarint": {"tunnel/wire"},
 	"github.com/cockroachdb/pebble/v2":      {"edgeagent/store"},
