@@ -144,6 +144,11 @@ e2e: build devcluster metrics-server old-kubectl kubelet ## Run the end-to-end t
 	@$(STEP) install env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -timeout 10m ./tests/install/...
 	@$(STEP) runtimes env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -p 1 -timeout 20m ./tests/runtimes/... ./tests/systemd/...
 
+.PHONY: cgroup2
+cgroup2: setup ## Run the tests of pods on an emulated machine with Debian's kernel and cgroup v2: ten minutes (as root)
+	@$(STEP) setup-machine .ci/setup qemu-system-x86 kmod cpio e2fsprogs
+	@$(STEP) cgroup2 env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -v -timeout 30m ./tests/cgroup2
+
 .PHONY: peers
 peers: setup ## Run the device drivers against devices of others: libmodbus, modbus-serial, node-opcua (as root)
 	@$(STEP) peers env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -p 1 -timeout 20m ./tests/devices/...
