@@ -18,14 +18,22 @@ const policyFile = "policy.yaml"
 
 // parts are the files, in the order in which they are applied.
 func parts() []string {
-	return []string{"namespace.yaml", "rbac.yaml", policyFile, "service.yaml", "deployment.yaml"}
+	return append(preparations(), "service.yaml", "deployment.yaml")
+}
+
+// preparations are those that must be there before a proxy starts. The definitions of
+// devices are generated from devices/v1alpha1.
+func preparations() []string {
+	return []string{
+		"namespace.yaml", "devices.skerry.io_devicemodels.yaml", "devices.skerry.io_devices.yaml", "rbac.yaml", policyFile,
+	}
 }
 
 //go:embed *.yaml values.schema.json
 var files embed.FS
 
 // Install gives what must be there before a proxy starts, wherever it runs, as one
-// YAML stream: namespace, rights, policies. An empty namespace means skerry-system.
+// YAML stream: namespace, definitions of devices, rights, policies. An empty namespace means skerry-system.
 //
 // The last four, two policies, need Kubernetes 1.30. An older cluster refuses them; all
 // else works without, with more rights for the proxy: policy.yaml says which.
@@ -37,7 +45,7 @@ func Install(namespace string) ([]byte, error) {
 		return nil, err
 	}
 	var out bytes.Buffer
-	for _, name := range parts()[:3] {
+	for _, name := range preparations() {
 		data, err := fs.ReadFile(files, name)
 		if err != nil {
 			return nil, fmt.Errorf("embedded manifest: %w", err)

@@ -11,8 +11,10 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"sigs.k8s.io/yaml"
 )
 
 // decode parses every document into its type; an unknown or double key fails.
@@ -28,6 +30,14 @@ func decode(t *testing.T, data []byte) []runtime.Object {
 	var objects []runtime.Object
 	for doc := range bytes.SplitSeq(data, []byte("---\n")) {
 		if len(bytes.TrimSpace(doc)) == 0 {
+			continue
+		}
+		if bytes.Contains(doc, []byte("\nkind: CustomResourceDefinition\n")) { // tests/helm has the types for it
+			var crd unstructured.Unstructured
+			if err := yaml.UnmarshalStrict(doc, &crd.Object); err != nil {
+				t.Fatalf("%v in\n%s", err, doc)
+			}
+			objects = append(objects, &crd)
 			continue
 		}
 		obj, _, err := decoder.Decode(doc, nil, nil)
@@ -132,27 +142,30 @@ func TestRights(t *testing.T) {
 		}
 	}
 	want := map[string]string{
-		"* nodes":                                      "get list watch create patch",
-		"* nodes/status":                               "patch",
-		"* pods":                                       "get list watch create patch delete",
-		"* pods/status":                                "patch",
-		"* configmaps":                                 "list watch",
-		"* secrets":                                    "list watch",
-		"* persistentvolumeclaims":                     "list watch",
-		"* persistentvolumes":                          "list watch",
-		"* runtimeclasses":                             "list watch",
-		"* services":                                   "list watch",
-		"* clustertrustbundles":                        "list watch",
-		"* podcertificaterequests":                     "list watch create",
-		"* serviceaccounts":                            "get",
-		"* serviceaccounts/token":                      "create",
-		"* events":                                     "get create patch",
-		"* tokenreviews":                               "create",
-		"* subjectaccessreviews":                       "create",
-		"* namespaces kube-system":                     "get",
-		"* certificatesigningrequests":                 "get create",
-		"* certificatesigningrequests/approval":        "update",
-		"* signers kubernetes.io/kubelet-serving":      "approve",
+		"* nodes":                                 "get list watch create patch",
+		"* nodes/status":                          "patch",
+		"* pods":                                  "get list watch create patch delete",
+		"* pods/status":                           "patch",
+		"* configmaps":                            "list watch",
+		"* secrets":                               "list watch",
+		"* persistentvolumeclaims":                "list watch",
+		"* persistentvolumes":                     "list watch",
+		"* runtimeclasses":                        "list watch",
+		"* services":                              "list watch",
+		"* clustertrustbundles":                   "list watch",
+		"* podcertificaterequests":                "list watch create",
+		"* serviceaccounts":                       "get",
+		"* serviceaccounts/token":                 "create",
+		"* devices":                               "get list watch",
+		"* devicemodels":                          "list watch",
+		"* devices/status":                        "patch",
+		"* events":                                "get create patch",
+		"* tokenreviews":                          "create",
+		"* subjectaccessreviews":                  "create",
+		"* namespaces kube-system":                "get",
+		"* certificatesigningrequests":            "get create",
+		"* certificatesigningrequests/approval":   "update",
+		"* signers kubernetes.io/kubelet-serving": "approve",
 		"skerry-system secrets skerry-kubelet-serving": "get update",
 		"skerry-system configmaps skerry-ports":        "get list watch update",
 		"kube-node-lease leases":                       "get create patch",

@@ -86,6 +86,8 @@ func resourceOf(obj *unstructured.Unstructured) (resource, error) {
 		return r(rbac, "roles", false)
 	case "RoleBinding":
 		return r(rbac, "rolebindings", false)
+	case "CustomResourceDefinition":
+		return r("apiextensions.k8s.io", "customresourcedefinitions", true)
 	case "ValidatingAdmissionPolicy":
 		return r(admission, "validatingadmissionpolicies", true)
 	case "ValidatingAdmissionPolicyBinding":

@@ -68,6 +68,8 @@ func cluster(t *testing.T, objs []*unstructured.Unstructured, more ...runtime.Ob
 		}
 		list[r.GroupVersionResource] = obj.GetKind() + "List"
 	}
+	list[schema.GroupVersionResource{Group: "devices.skerry.io", Version: "v1alpha1", Resource: "devices"}] = "DeviceList"
+	list[schema.GroupVersionResource{Group: "devices.skerry.io", Version: "v1alpha1", Resource: "devicemodels"}] = "DeviceModelList"
 	for _, obj := range objs {
 		present = append(present, obj)
 	}
@@ -128,12 +130,31 @@ func TestPlan(t *testing.T) {
 	}
 	// Nothing is ours: nothing goes, edges least of all.
 	c := cluster(t, unlabel(objects(t), "Namespace", "Deployment", "Service", "ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding",
-		"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"), edge, ca)
+		"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", definition), edge, ca)
 	if p, _, err := c.Plan(t.Context(), objects(t)); err != nil || len(p) > 0 {
 		t.Errorf("of others' things it would remove %s, %v", whats(p), err)
 	}
 	if p, notes, err := cluster(t, nil, edge).Plan(t.Context(), objects(t)); err != nil || len(p)+len(notes) > 0 {
 		t.Errorf("in an empty cluster it would remove %s, %v", whats(p), err)
+	}
+}
+
+// TestPlanKeepsDevices: with the definition of Devices all of them would go.
+func TestPlanKeepsDevices(t *testing.T) {
+	device := &unstructured.Unstructured{}
+	device.SetAPIVersion("devices.skerry.io/v1alpha1")
+	device.SetKind("Device")
+	device.SetNamespace("plant")
+	device.SetName("press")
+	plan, notes, err := cluster(t, append(objects(t), device)).Plan(t.Context(), objects(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := whats(plan); strings.Contains(got, definition+" devices.devices") || !strings.Contains(got, definition+" devicemodels.devices") {
+		t.Errorf("plan: %s", got)
+	}
+	if note := strings.Join(notes, " "); !strings.Contains(note, "kubectl delete crd devices.devices.skerry.io") {
+		t.Errorf("notes: %s", note)
 	}
 }
 

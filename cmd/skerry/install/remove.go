@@ -30,7 +30,7 @@ const edgeLabel = "skerry.io/edge"
 // alone.
 func (c *Cluster) Plan(ctx context.Context, objs []*unstructured.Unstructured) (plan []Removal, notes []string, err error) {
 	before, services, deployments := Split(objs)
-	rights := kinds(before, false, "Namespace")
+	rights := kinds(before, false, "Namespace", definition)
 	slices.Reverse(rights)
 	add := func(objs []*unstructured.Unstructured) (removals []Removal, foreign bool, err error) {
 		for _, obj := range objs {
@@ -63,6 +63,11 @@ func (c *Cluster) Plan(ctx context.Context, objs []*unstructured.Unstructured) (
 	if err != nil {
 		return nil, nil, err
 	}
+	unused, kept, err := c.definitions(ctx, kinds(before, true, definition))
+	if err != nil {
+		return nil, nil, err
+	}
+	notes = append(notes, kept...)
 	// What a proxy has made has no label of init's. It is ours if the proxy was.
 	var made []Removal
 	if !foreignProxy && len(last) > 0 {
@@ -70,7 +75,7 @@ func (c *Cluster) Plan(ctx context.Context, objs []*unstructured.Unstructured) (
 			return nil, nil, err
 		}
 	}
-	return slices.Concat(proxy, access, made, namespace, last), notes, nil
+	return slices.Concat(proxy, access, made, unused, namespace, last), notes, nil
 }
 
 // made lists what a proxy has made; what is in its namespace, only if that stays.
