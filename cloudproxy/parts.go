@@ -48,7 +48,7 @@ func (s *Server) parts(reg *registry.Registry, socks *listeners) (*parts, error)
 		})
 	}
 	reg.Handle(wire.KindRenewal, s.enroll.ServeRenewal)
-	conditions, err := desired.NewConditions(desired.Config{Client: s.cfg.Client, Log: s.log}, s.desired)
+	conditions, err := desired.NewConditions(desired.Config{Client: s.cfg.Client, Dynamic: s.cfg.Dynamic, Log: s.log}, s.desired)
 	if err != nil {
 		return nil, err
 	}

@@ -67,7 +67,7 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("cloud proxy: register metrics: %w", err)
 		}
 	}
-	if s.desired, err = desired.New(desired.Config{Client: cfg.Client, Registerer: s.metrics, Log: s.log}); err != nil {
+	if s.desired, err = desired.New(desired.Config{Client: cfg.Client, Dynamic: cfg.Dynamic, Registerer: s.metrics, Log: s.log}); err != nil {
 		return nil, err
 	}
 	s.enroll, err = enroll.New(enroll.Config{

@@ -102,6 +102,11 @@ func (p *Publisher) resync(r wire.Resource) {
 				s.mark(key)
 			}
 		}
+		if r == wire.ResourceDevices {
+			for _, d := range p.devicesOf(s.node) {
+				s.mark(wire.ObjectKey(r, d.Namespace, d.Name))
+			}
+		}
 		if r == wire.ResourceCertificates {
 			s.mark(wire.ClusterKey(wire.ResourceNodes, s.node)) // it tells of that
 		}

@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -39,15 +40,17 @@ const (
 	conditionInterval = 5 * time.Second
 )
 
-// Conditions tells on pods that a change of their spec waits for their edge.
+// Conditions tells on pods that a change of their spec waits for their edge, and on
+// Devices that their edge is away.
 //
 // It remembers nothing that another replica would have to know: that the edge has
 // seen a spec is told by the status that the edge reports, observedGeneration.
 type Conditions struct {
-	pub    *Publisher
-	client kubernetes.Interface
-	log    *slog.Logger
-	nodes  cache.SharedIndexInformer
+	pub     *Publisher
+	client  kubernetes.Interface
+	dynamic dynamic.Interface
+	log     *slog.Logger
+	nodes   cache.SharedIndexInformer
 	// behind is since when a pod's generation has not been observed; pods that
 	// are not behind are not in it.
 	behind map[types.UID]behindSince
@@ -66,7 +69,7 @@ func NewConditions(cfg Config, p *Publisher) (*Conditions, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Conditions{pub: p, client: cfg.Client, log: cfg.Log, behind: make(map[types.UID]behindSince)}
+	c := &Conditions{pub: p, client: cfg.Client, dynamic: cfg.Dynamic, log: cfg.Log, behind: make(map[types.UID]behindSince)}
 	c.nodes = coreinformers.NewFilteredNodeInformer(cfg.Client, 0, cache.Indexers{}, func(o *metav1.ListOptions) {
 		o.LabelSelector = report.LabelEdge + "=true"
 	})
@@ -111,6 +114,7 @@ func (c *Conditions) Run(ctx context.Context) error {
 		}
 		if c.nodes.HasSynced() && c.pub.pods.HasSynced() {
 			c.look(ctx)
+			c.lookAtDevices(ctx)
 		}
 	}
 }

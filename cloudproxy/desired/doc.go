@@ -1,6 +1,6 @@
 // Package desired tells each connected edge what it should hold: its pods, what
-// they name (ConfigMaps, Secrets, claims with their volumes, RuntimeClasses), and
-// their service account tokens.
+// they name (ConfigMaps, Secrets, claims with their volumes, RuntimeClasses), their
+// service account tokens, and its Devices with their models and Secrets.
 //
 // Publisher watches the API once for all edges. Serve works on the desired stream
 // of one edge: it compares what the edge says it holds with what it should hold,

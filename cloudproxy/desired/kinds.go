@@ -64,6 +64,9 @@ func (p *Publisher) current(key string) (value, bool) {
 	if o == nil {
 		return value{}, false
 	}
+	if d, ok := o.(*defined); ok {
+		return value{version: d.version(), marshal: d.Marshal}, true
+	}
 	return value{version: objectVersion(o), marshal: o.Marshal}, true
 }
 

@@ -9,12 +9,17 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/skerry-io/skerry/devices/v1alpha1"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
 
 // unservedPause is how often it is looked whether an API has come, as when a cluster
 // becomes a newer version.
 const unservedPause = 5 * time.Minute
+
+// undefinedPause is how often it is looked whether definitions have come: who applies
+// them waits for what they do.
+const undefinedPause = 30 * time.Second
 
 // optional says whether to go on without a resource: not every cluster serves it, or
 // this proxy is new and the roles of the cluster are not, which must not keep edges from
@@ -26,7 +31,7 @@ func (p *Publisher) optional(ctx context.Context, r wire.Resource) bool {
 	case wire.ResourceServices:
 		_, err := p.serves(ctx, r)
 		return apierrors.IsForbidden(err)
-	case wire.ResourceCertificates:
+	case wire.ResourceCertificates, wire.ResourceDevices, wire.ResourceDeviceModels:
 		// Where they are served, edges must not hear otherwise while they are listed.
 		served, _ := p.serves(ctx, r)
 		return !served
@@ -47,7 +52,8 @@ func watchedAs(r wire.Resource) wire.Resource {
 // there were one.
 func (p *Publisher) known(r wire.Resource) bool {
 	r = watchedAs(r)
-	return !p.late[r] || p.named[r].HasSynced()
+	informer := p.named[r]
+	return informer != nil && (!p.late[r] || informer.HasSynced())
 }
 
 // runOptional watches a resource as soon as the cluster serves it.
@@ -61,7 +67,7 @@ func (p *Publisher) runOptional(ctx context.Context, r wire.Resource, informer c
 			wait = min(2*wait, maxRetry)
 			p.log.Warn("resource can't be watched yet; if it is forbidden, apply the manifests of this version", "resource", r, "error", err, "wait", wait)
 		} else {
-			wait = unservedPause
+			wait = unserved(r)
 		}
 		select {
 		case <-time.After(wait):
@@ -82,6 +88,14 @@ func (p *Publisher) runOptional(ctx context.Context, r wire.Resource, informer c
 	<-done
 }
 
+// unserved is how long after it was not served a resource is asked for again.
+func unserved(r wire.Resource) time.Duration {
+	if r == wire.ResourceDevices || r == wire.ResourceDeviceModels {
+		return undefinedPause
+	}
+	return unservedPause
+}
+
 // serves asks for one object: what is not served is not found.
 func (p *Publisher) serves(ctx context.Context, r wire.Resource) (bool, error) {
 	var err error
@@ -93,6 +107,8 @@ func (p *Publisher) serves(ctx context.Context, r wire.Resource) (bool, error) {
 		_, err = p.client.CertificatesV1().PodCertificateRequests(metav1.NamespaceAll).List(ctx, one)
 	case wire.ResourceServices:
 		_, err = p.client.CoreV1().Services(metav1.NamespaceAll).List(ctx, one)
+	case wire.ResourceDevices, wire.ResourceDeviceModels:
+		_, err = p.dynamic.Resource(v1alpha1.GroupVersion().WithResource(string(r))).List(ctx, one)
 	default:
 		return false, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/client-go/dynamic"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes"
 	corelisters "k8s.io/client-go/listers/core/v1"
@@ -38,6 +40,9 @@ type Config struct {
 	// persistentvolumes, persistentvolumeclaims, services, runtimeclasses, nodes and, where
 	// the cluster has them, clustertrustbundles and podcertificaterequests; get on pods, and create on serviceaccounts/token.
 	Client kubernetes.Interface
+	// Dynamic needs get, list and watch on devices and list and watch on devicemodels,
+	// where the cluster has them. Nil means that edges get no Devices.
+	Dynamic dynamic.Interface
 	// Registerer takes the metrics; nil means none.
 	Registerer prometheus.Registerer
 	// Log may be nil, which discards.
@@ -47,14 +52,17 @@ type Config struct {
 // Publisher serves the desired streams of all edges from one set of watches.
 type Publisher struct {
 	client     kubernetes.Interface
+	dynamic    dynamic.Interface
 	log        *slog.Logger
 	pods       cache.SharedIndexInformer
-	named      map[wire.Resource]cache.SharedIndexInformer // what pods name
+	named      map[wire.Resource]cache.SharedIndexInformer // what pods name, Devices and what they name
 	late       map[wire.Resource]bool                      // those that nobody waits for; settled when ready is closed
 	ready      chan struct{}                               // closed when all others are synced
 	tokenSlots chan struct{}
-	encoder    *dictionary.Encoder
-	links      links
+	// deviceLists has a value while all Devices are listed for an edge.
+	deviceLists chan struct{}
+	encoder     *dictionary.Encoder
+	links       links
 
 	streams newest.Streams
 
@@ -76,21 +84,24 @@ func New(cfg Config) (*Publisher, error) {
 		return nil, fmt.Errorf("desired: %w", err)
 	}
 	p := &Publisher{
-		encoder:    encoder,
-		client:     cfg.Client,
-		log:        cfg.Log,
-		links:      links{made: make(map[string]value)},
-		late:       make(map[wire.Resource]bool),
-		ready:      make(chan struct{}),
-		tokenSlots: make(chan struct{}, maxTokenRequests),
-		nodes:      make(map[string]*stream),
-		users:      make(map[string][]*stream),
+		encoder:     encoder,
+		client:      cfg.Client,
+		dynamic:     cfg.Dynamic,
+		log:         cfg.Log,
+		links:       links{made: make(map[string]value)},
+		late:        make(map[wire.Resource]bool),
+		ready:       make(chan struct{}),
+		tokenSlots:  make(chan struct{}, maxTokenRequests),
+		deviceLists: make(chan struct{}, 1),
+		nodes:       make(map[string]*stream),
+		users:       make(map[string][]*stream),
 	}
 	p.pods = coreinformers.NewFilteredPodInformer(cfg.Client, metav1.NamespaceAll, 0, cache.Indexers{byNode: indexByNode},
 		func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermNotEqualSelector("spec.nodeName", "").String()
 		})
 	p.named = newNamed(cfg.Client)
+	maps.Copy(p.named, newDefined(cfg.Dynamic))
 	if err := p.watch(); err != nil {
 		return nil, err
 	}
@@ -105,6 +116,9 @@ func New(cfg Config) (*Publisher, error) {
 func indexByNode(o any) ([]string, error) {
 	if pod, ok := o.(*corev1.Pod); ok && pod.Spec.NodeName != "" {
 		return []string{pod.Spec.NodeName}, nil
+	}
+	if d, ok := o.(*defined); ok && d.node != "" {
+		return []string{d.node}, nil
 	}
 	return nil, nil
 }
@@ -224,6 +238,7 @@ func (p *Publisher) namedChanged(r wire.Resource, o any) {
 	defer p.mu.Unlock()
 	p.signerChanged(m)
 	p.requestChanged(m)
+	p.deviceChanged(m)
 	for _, key := range keysOf(r, m) {
 		for _, s := range p.users[key] {
 			s.mark(key)

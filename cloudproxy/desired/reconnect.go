@@ -98,7 +98,23 @@ func (s *stream) expected() (map[string]string, error) {
 			}
 		}
 	}
+	s.expectDevices(expected)
 	return expected, nil
+}
+
+// expectDevices adds the edge's Devices and what they name.
+func (s *stream) expectDevices(expected map[string]string) {
+	if !s.pub.known(wire.ResourceDevices) {
+		return
+	}
+	for _, d := range s.pub.devicesOf(s.node) {
+		expected[wire.ObjectKey(wire.ResourceDevices, d.Namespace, d.Name)] = d.version()
+		for _, key := range d.names {
+			if v, ok := s.pub.current(key); ok {
+				expected[key] = v.version
+			}
+		}
+	}
 }
 
 // readHave adds to versions what the edge was asked for.

@@ -48,9 +48,10 @@ type stream struct {
 	w    *bufio.Writer
 	wg   sync.WaitGroup
 
-	named  map[string][]string // pod key -> keys that it names
-	users  map[string]int      // named key -> number of pods that name it; Publisher.detach reads it when serve is over
+	named  map[string][]string // key of a pod or Device -> keys that it names
+	users  map[string]int      // named key -> number of pods and Devices that name it; Publisher.detach reads it when serve is over
 	tokens map[string]*token
+	doubts doubts
 }
 
 func newStream(p *Publisher, node string, conn net.Conn) *stream {
@@ -65,6 +66,7 @@ func newStream(p *Publisher, node string, conn net.Conn) *stream {
 		named:  make(map[string][]string),
 		users:  make(map[string]int),
 		tokens: make(map[string]*token),
+		doubts: doubts{spared: make(map[string][]string)},
 	}
 }
 
@@ -86,7 +88,7 @@ func (s *stream) serve(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// follow looks at every pod of the edge, which shows what they name, then at all
+// follow looks at every pod and Device of the edge, which shows what they name, then at all
 // that the edge holds, and then at whatever changes.
 func (s *stream) follow(ctx context.Context) error {
 	if err := s.dismiss(ctx); err != nil {
@@ -96,10 +98,13 @@ func (s *stream) follow(ctx context.Context) error {
 	for _, pod := range s.pub.PodsOf(s.node) {
 		s.mark(wire.ObjectKey(wire.ResourcePods, pod.Namespace, pod.Name))
 	}
-	// Pods of the edge that the cache does not know must come before what they
+	for _, d := range s.pub.devicesOf(s.node) {
+		s.mark(wire.ObjectKey(wire.ResourceDevices, d.Namespace, d.Name))
+	}
+	// Those of the edge that the cache does not know must come before what they
 	// name, too: the API may know better.
 	for _, key := range held {
-		if r, _, _, _, ok := wire.SplitKey(key); ok && r == wire.ResourcePods {
+		if r, _, _, _, ok := wire.SplitKey(key); ok && (r == wire.ResourcePods || r == wire.ResourceDevices) {
 			s.mark(key)
 		}
 	}
@@ -171,6 +176,8 @@ func (s *stream) look(ctx context.Context, key string) error {
 	switch resource {
 	case wire.ResourcePods:
 		return s.lookAtPod(ctx, key, namespace, name)
+	case wire.ResourceDevices:
+		return s.lookAtDevice(ctx, key, namespace, name)
 	case wire.ResourceTokens:
 		return s.lookAtToken(ctx, key)
 	case wire.ResourceClaims:
@@ -201,19 +208,11 @@ func (s *stream) lookAtPod(ctx context.Context, key, namespace, name string) err
 	}
 	after, tokens := names(pod, s.pub)
 	s.named[key] = after
-	for _, k := range after {
-		if s.users[k]++; s.users[k] == 1 {
-			s.pub.use(k, s)
-		}
-	}
 	for k, spec := range tokens {
 		s.wantToken(k, pod, spec)
 	}
-	// What a pod names goes before it, so that it can start when it arrives.
-	for _, k := range after {
-		if err := s.look(ctx, k); err != nil {
-			return err
-		}
+	if err := s.useAll(ctx, after); err != nil {
+		return err
 	}
 	version, err := podVersion(pod)
 	if err == nil {
@@ -223,6 +222,22 @@ func (s *stream) lookAtPod(ctx context.Context, key, namespace, name string) err
 		return err
 	}
 	return s.release(ctx, before)
+}
+
+// useAll adds one use of each key. What a pod names goes before it, so that it can start
+// when it arrives.
+func (s *stream) useAll(ctx context.Context, keys []string) error {
+	for _, k := range keys {
+		if s.users[k]++; s.users[k] == 1 {
+			s.pub.use(k, s)
+		}
+	}
+	for _, k := range keys {
+		if err := s.look(ctx, k); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // release gives up one use of each key, and takes away what nobody uses.
@@ -253,6 +268,9 @@ func (s *stream) lookAtNamed(key string) error {
 		return nil
 	}
 	if s.users[key] == 0 {
+		if s.spares(key) {
+			return nil
+		}
 		return s.remove(key)
 	}
 	v, ok := s.pub.current(key)

@@ -7,6 +7,7 @@ import (
 	certificatesv1 "k8s.io/api/certificates/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // strip keeps out of memory and off the link what no edge reads: managedFields,
@@ -14,6 +15,10 @@ import (
 // show of their own annotations stays.
 func strip(o any) (any, error) {
 	switch o := o.(type) {
+	case *unstructured.Unstructured:
+		return definedOf(o)
+	case *defined:
+		return o, nil
 	case *corev1.Service:
 		return linked(o), nil
 	case *corev1.Node:

@@ -162,13 +162,16 @@ func (s *stream) takeResults() {
 	}
 }
 
-// nextDue says when the next token is due.
+// nextDue says when the next token is due, or the API to be asked about Devices.
 func (s *stream) nextDue() (time.Time, bool) {
 	var next time.Time
 	for key, t := range s.tokens {
 		if s.waits(key, t) && (next.IsZero() || t.due.Before(next)) {
 			next = t.due
 		}
+	}
+	if at := s.doubts.again; !at.IsZero() && (next.IsZero() || at.Before(next)) {
+		next = at
 	}
 	return next, !next.IsZero()
 }
@@ -180,6 +183,7 @@ func (s *stream) markDue() {
 			s.mark(key)
 		}
 	}
+	s.markDoubted(now)
 }
 
 // waits says whether nothing but time stands between a token and its renewal.

@@ -119,6 +119,7 @@ func (s stamp) onDevice(current, status *v1alpha1.DeviceStatus) error {
 	for _, c := range current.Conditions {
 		switch c.Type {
 		case v1alpha1.ConditionConnected, v1alpha1.ConditionSynced, v1alpha1.ConditionDegraded:
+		case v1alpha1.ConditionConnectedBefore: // the edge tells what is
 		case ConditionReported:
 			if err := s.check(c.Message, c.LastTransitionTime); err != nil {
 				return err

@@ -23,6 +23,7 @@ func deviceBed(t *testing.T) (r *Receiver, status func() v1alpha1.DeviceStatus) 
 "metadata":{"namespace":"plant","name":"press","uid":"u1","resourceVersion":"7"},"spec":{"nodeName":"edge1"},
 "status":{"summary":"old","lastGap":{"reason":"Outage"},"conditions":[
 {"type":"Connected","status":"False","reason":"Old","message":"","lastTransitionTime":"2026-01-01T00:00:00Z"},
+{"type":"skerry.io/ConnectedBefore","status":"True","reason":"Old","message":"","lastTransitionTime":"2026-01-01T00:00:00Z"},
 {"type":"example.com/Inspected","status":"True","reason":"Yes","message":"","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`), d)
 	if err != nil {
 		t.Fatal(err)

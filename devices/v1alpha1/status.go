@@ -11,6 +11,9 @@ const (
 	// ConditionDegraded: the device, its configuration or its data have a
 	// fault; the reason says which.
 	ConditionDegraded = "Degraded"
+	// ConditionConnectedBefore keeps what Connected was, while the edge is away and
+	// nobody knows.
+	ConditionConnectedBefore = "skerry.io/ConnectedBefore"
 )
 
 // DeviceStatus is what an edge tells of a device, at most once a second.

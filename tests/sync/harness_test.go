@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+	dynamicfake "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
 	"k8s.io/client-go/kubernetes/scheme"
 	clienttesting "k8s.io/client-go/testing"
@@ -248,6 +249,7 @@ func (e *edge) halt() {
 // table of all kinds of the API for each write, for the fields' managers.
 type api struct {
 	*fake.Clientset
+	devices *dynamicfake.FakeDynamicClient
 	tracker clienttesting.ObjectTracker
 	t       *testing.T
 	rv      int
@@ -265,7 +267,7 @@ func (a *api) refuseBy(f func(clienttesting.Action) error) {
 
 func newAPI(t *testing.T) *api {
 	t.Helper()
-	a := &api{Clientset: &fake.Clientset{}, t: t}
+	a := &api{Clientset: &fake.Clientset{}, devices: newDevices(), t: t}
 	a.tracker = clienttesting.NewObjectTracker(scheme.Scheme, scheme.Codecs.UniversalDecoder())
 	a.AddReactor("*", "*", clienttesting.ObjectReaction(a.tracker))
 	a.AddWatchReactor("*", func(action clienttesting.Action) (bool, watch.Interface, error) {
@@ -371,7 +373,7 @@ func testPod(name string, configMaps ...string) *corev1.Pod {
 // publisher runs the cloud half.
 func publisher(ctx context.Context, t *testing.T, a *api) (*clouddesired.Publisher, *sync.WaitGroup) {
 	t.Helper()
-	p, err := clouddesired.New(clouddesired.Config{Client: a, Log: logger()})
+	p, err := clouddesired.New(clouddesired.Config{Client: a, Dynamic: a.devices, Log: logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
