@@ -56,9 +56,7 @@ func definedOf(u *unstructured.Unstructured) (*defined, error) {
 	d.node, _, _ = unstructured.NestedString(u.Object, "spec", "nodeName")
 	d.link = linkStateOf(u)
 	var device v1alpha1.Device
-	if json.Unmarshal(d.body, &device) != nil {
-		return d, nil // the edge says of such a one that it can't be read
-	}
+	_ = json.Unmarshal(d.body, &device) // of one that can't be read the edge says so
 	if name := device.Spec.ModelRef.Name; name != "" {
 		d.names = append(d.names, wire.ObjectKey(wire.ResourceDeviceModels, d.Namespace, name))
 	}

@@ -7,11 +7,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-io/skerry/cmd/daemon"
 	"github.com/skerry-io/skerry/devices"
+	"github.com/skerry-io/skerry/devices/modbus"
+	"github.com/skerry-io/skerry/devices/opcua"
 	"github.com/skerry-io/skerry/devices/sim"
 	"github.com/skerry-io/skerry/edgeagent"
 	"github.com/skerry-io/skerry/edgeagent/config"
@@ -24,8 +27,12 @@ func main() { os.Exit(daemon.Run(run)) }
 func run(ctx context.Context) error { return command().ExecuteContext(ctx) }
 
 // drivers are those of devices, by the block of spec.protocol that each is for.
-func drivers() map[string]devices.Driver {
-	return map[string]devices.Driver{"sim": sim.Driver{}}
+func drivers(cfg *config.Config) (map[string]devices.Driver, error) {
+	ua, err := opcua.New(opcua.Config{Dir: filepath.Join(cfg.StateDir, "opcua"), Name: cfg.NodeName})
+	if err != nil {
+		return nil, err
+	}
+	return map[string]devices.Driver{"modbus": &modbus.Driver{}, "opcua": ua, "sim": sim.Driver{}}, nil
 }
 
 func command() *cobra.Command {
@@ -59,7 +66,11 @@ its store holds.`,
 				return err
 			}
 			boundMemory(log)
-			agent, err := edgeagent.New(edgeagent.Config{Config: cfg, Drivers: drivers(), Version: version, Log: log})
+			field, err := drivers(&cfg)
+			if err != nil {
+				return err
+			}
+			agent, err := edgeagent.New(edgeagent.Config{Config: cfg, Drivers: field, Version: version, Log: log})
 			if err != nil {
 				return err
 			}

@@ -77,7 +77,7 @@ func (h *hub) connect(ctx context.Context, of *conn) (*link, error) {
 	}
 	if h.session == nil {
 		l.session, err = session.Create(ctx, c, session.Config{
-			Name: h.driver.store.Own().URI, URI: h.driver.store.Own().URI, Timeout: h.server.timeout, User: user, Token: h.choice.Token, Check: check,
+			Name: h.driver.pki().Own().URI, URI: h.driver.pki().Own().URI, Timeout: h.server.timeout, User: user, Token: h.choice.Token, Check: check,
 		})
 		if err != nil {
 			h.choice = nil
@@ -102,7 +102,7 @@ func isAnswer(err error) bool {
 // channel discovers, verifies and opens.
 func (h *hub) channel(ctx context.Context, of *conn, user session.User) (*channel.Channel, func([]*ua.EndpointDescription) error, error) {
 	var check func([]*ua.EndpointDescription) error
-	dialer := limited{h.driver.dialer}
+	dialer := limited{h.driver.cfg.Dialer}
 	if h.choice == nil {
 		found, err := discovery.Endpoints(ctx, dialer, h.server.url)
 		if err != nil {
@@ -128,9 +128,9 @@ func (h *hub) channel(ctx context.Context, of *conn, user session.User) (*channe
 		if u, err := url.Parse(h.server.url); err == nil {
 			host = u.Hostname()
 		}
-		own := h.driver.store.Own()
+		own := h.driver.pki().Own()
 		cfg.Certificate, cfg.Key = own.Certificate, own.Key
-		if cfg.Server, err = h.driver.store.Verify(e.ServerCertificate, trust, host, e.Server.ApplicationURI); err != nil {
+		if cfg.Server, err = h.driver.pki().Verify(e.ServerCertificate, trust, host, e.Server.ApplicationURI); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -2,6 +2,7 @@ package opcua
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -14,7 +15,8 @@ import (
 
 // Config is what a Driver needs.
 type Config struct {
-	// Dir is where certificates are kept (package pki has its layout).
+	// Dir is where certificates are kept (package pki has its layout). Required, as Name
+	// is.
 	Dir string
 	// Name is the edge's, which servers see in its certificate.
 	Name string
@@ -24,30 +26,55 @@ type Config struct {
 
 // Driver serves all devices of an edge that are OPC UA servers.
 type Driver struct {
-	dialer discovery.Dialer
-	store  *pki.Store
+	cfg Config
 
-	mu   sync.Mutex // guards the following field
-	hubs map[server]*hub
+	mu    sync.Mutex // guards the following fields
+	store *pki.Store // nil until the first device is opened; it doesn't change then
+	hubs  map[server]*hub
 }
 
-// New opens the directory of certificates, and makes the edge's own at the first
-// start.
+// New touches nothing: an edge without such devices has no certificates, and needs no
+// time to make a key.
 func New(cfg Config) (*Driver, error) {
-	store, err := pki.Open(cfg.Dir, cfg.Name)
-	if err != nil {
-		return nil, fmt.Errorf("opcua: certificates: %w", err)
+	if cfg.Dir == "" || cfg.Name == "" {
+		return nil, errors.New("opcua config: Dir and Name are required")
 	}
 	if cfg.Dialer == nil {
 		cfg.Dialer = &net.Dialer{}
 	}
-	return &Driver{dialer: cfg.Dialer, store: store, hubs: map[server]*hub{}}, nil
+	return &Driver{cfg: cfg, hubs: map[server]*hub{}}, nil
+}
+
+// certificates opens the directory of certificates, and makes the edge's own the first
+// time.
+func (d *Driver) certificates() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.store != nil {
+		return nil
+	}
+	store, err := pki.Open(d.cfg.Dir, d.cfg.Name)
+	if err != nil {
+		return fmt.Errorf("opcua: certificates: %w", err)
+	}
+	d.store = store
+	return nil
+}
+
+// pki gives what certificates has opened.
+func (d *Driver) pki() *pki.Store {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.store
 }
 
 // Open implements devices.Driver.
 func (d *Driver) Open(dev *devices.Device, port devices.Port, log *slog.Logger) (devices.Conn, error) {
 	s, err := parse(dev)
 	if err != nil {
+		return nil, err
+	}
+	if err := d.certificates(); err != nil {
 		return nil, err
 	}
 	if log == nil {
