@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/skerry-io/skerry/cloudproxy/ports"
+	"github.com/skerry-io/skerry/cloudproxy/samples"
 )
 
 // minLifetime is the shortest life of a certificate: on a bad link a renewal takes some
@@ -58,6 +59,8 @@ type Config struct {
 	// EdgeCertificateLifetime is how long edges' certificates last, and EdgeRenewalGrace
 	// how long after that they can be renewed; zero means 30 and 90 days.
 	EdgeCertificateLifetime, EdgeRenewalGrace time.Duration
+	// Samples is where samples of devices go; without a URL edges send none.
+	Samples samples.Config
 	// EdgeMetrics adds series for each edge to the metrics.
 	EdgeMetrics bool
 	// Version is this build's.

@@ -90,6 +90,14 @@ func (s *Server) parts(reg *registry.Registry, socks *listeners) (*parts, error)
 	)}, nil
 }
 
+// sampleSink gives the receiver of samples, or a nil interface.
+func (s *Server) sampleSink() report.SampleSink { //nolint:ireturn // or none
+	if s.samples == nil {
+		return nil
+	}
+	return s.samples
+}
+
 // reporters write what edges say into the API.
 type reporters struct {
 	nodes       *report.Nodes
@@ -116,7 +124,8 @@ func (s *Server) reporters(reg *registry.Registry, door *door, stand *standing.K
 		return reporters{}, err
 	}
 	rep, err = report.New(report.Config{
-		Client: s.cfg.Client, Dynamic: s.cfg.Dynamic, Pod: s.cachedPod, PodsOf: s.desired.PodsOf, Requests: s.desired.CertificateRequests, NodeWanted: nodes.Wanted, Registerer: s.metrics, Log: s.log,
+		Client: s.cfg.Client, Dynamic: s.cfg.Dynamic, Pod: s.cachedPod, PodsOf: s.desired.PodsOf, Requests: s.desired.CertificateRequests,
+		Device: s.desired.Device, Samples: s.sampleSink(), NodeWanted: nodes.Wanted, Registerer: s.metrics, Log: s.log,
 	})
 	if err != nil {
 		return reporters{}, err

@@ -25,6 +25,7 @@ import (
 	"github.com/skerry-io/skerry/cloudproxy/enroll"
 	"github.com/skerry-io/skerry/cloudproxy/registry"
 	"github.com/skerry-io/skerry/cloudproxy/report"
+	"github.com/skerry-io/skerry/cloudproxy/samples"
 	"github.com/skerry-io/skerry/cloudproxy/standing"
 	"github.com/skerry-io/skerry/tunnel"
 	"github.com/skerry-io/skerry/tunnel/wire"
@@ -46,6 +47,7 @@ type Server struct {
 	metrics *prometheus.Registry
 	enroll  *enroll.Service
 	desired *desired.Publisher
+	samples *samples.Sink // nil when nobody takes them
 	// What all edges' Nodes say; set by prepare.
 	nodeAddresses []corev1.NodeAddress
 	nodeFeatures  []string
@@ -67,7 +69,12 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("cloud proxy: register metrics: %w", err)
 		}
 	}
-	if s.desired, err = desired.New(desired.Config{Client: cfg.Client, Dynamic: cfg.Dynamic, Registerer: s.metrics, Log: s.log}); err != nil {
+	if cfg.Samples.URL != "" {
+		if s.samples, err = samples.New(cfg.Samples); err != nil {
+			return nil, &ConfigError{"samples-url", err.Error()}
+		}
+	}
+	if s.desired, err = desired.New(desired.Config{Client: cfg.Client, Dynamic: cfg.Dynamic, Samples: s.samples != nil, Registerer: s.metrics, Log: s.log}); err != nil {
 		return nil, err
 	}
 	s.enroll, err = enroll.New(enroll.Config{

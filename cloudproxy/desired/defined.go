@@ -8,6 +8,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/tools/cache"
@@ -98,6 +99,19 @@ func (p *Publisher) devicesOf(node string) []*defined {
 		return nil
 	}
 	return indexed[*defined](informer, byNode, node)
+}
+
+// Device gives the node and the UID of a Device as the watch last saw it.
+func (p *Publisher) Device(namespace, name string) (node string, uid types.UID, ok bool) {
+	informer := p.named[wire.ResourceDevices]
+	if informer == nil {
+		return "", "", false
+	}
+	d := cached[*defined](informer, namespace, name)
+	if d == nil {
+		return "", "", false
+	}
+	return d.node, d.UID, true
 }
 
 // deviceChanged has a Device looked at by the stream of its edge.

@@ -47,8 +47,12 @@ func (p *Publisher) nodeValue(name string) (value, bool) {
 	}
 	own := *n
 	own.ResourceVersion = ""
+	own.Annotations = make(map[string]string)
 	if p.known(wire.ResourceCertificates) {
-		own.Annotations = map[string]string{wire.AnnotationCertificates: "true"}
+		own.Annotations[wire.AnnotationCertificates] = "true"
+	}
+	if p.samples {
+		own.Annotations[wire.AnnotationSamples] = "true"
 	}
 	return hashed(string(own.UID)+"/", &own)
 }

@@ -43,6 +43,8 @@ type Config struct {
 	// Dynamic needs get, list and watch on devices and list and watch on devicemodels,
 	// where the cluster has them. Nil means that edges get no Devices.
 	Dynamic dynamic.Interface
+	// Samples says that somebody takes samples of devices.
+	Samples bool
 	// Registerer takes the metrics; nil means none.
 	Registerer prometheus.Registerer
 	// Log may be nil, which discards.
@@ -53,6 +55,7 @@ type Config struct {
 type Publisher struct {
 	client     kubernetes.Interface
 	dynamic    dynamic.Interface
+	samples    bool
 	log        *slog.Logger
 	pods       cache.SharedIndexInformer
 	named      map[wire.Resource]cache.SharedIndexInformer // what pods name, Devices and what they name
@@ -87,6 +90,7 @@ func New(cfg Config) (*Publisher, error) {
 		encoder:     encoder,
 		client:      cfg.Client,
 		dynamic:     cfg.Dynamic,
+		samples:     cfg.Samples,
 		log:         cfg.Log,
 		links:       links{made: make(map[string]value)},
 		late:        make(map[wire.Resource]bool),

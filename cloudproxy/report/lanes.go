@@ -28,6 +28,10 @@ const (
 	// maxEventWrites are the most of them that events and requests for certificates may
 	// take: a webhook that answers slowly must not hold up statuses.
 	maxEventWrites = 3
+	// maxSampleWrites bounds the frames of samples under way for one edge.
+	maxSampleWrites = 2
+	// samplesLane begins the name of the lane of a device's samples.
+	samplesLane = "samples/"
 	// maxCertificateTries is how often an API server may fail at a request for a
 	// certificate, as it does while a webhook does, before its edge is to ask again.
 	maxCertificateTries = 4
@@ -56,6 +60,7 @@ type lanes struct {
 	log     *slog.Logger
 	slots   chan struct{}
 	events  chan struct{} // slots of events and requests for certificates; taken before slots
+	samples chan struct{} // slots of samples, which take no others
 	large   chan struct{} // the slot of a large report; taken before these
 	room    chan struct{} // capacity 1: a report is done
 	settled chan struct{} // capacity 1: there are acks to write
@@ -76,6 +81,7 @@ func newLanes(r *Receiver, node string) *lanes {
 		r: r, node: node, log: r.log.With("edge", node),
 		slots:   make(chan struct{}, maxWrites),
 		events:  make(chan struct{}, maxEventWrites),
+		samples: make(chan struct{}, maxSampleWrites),
 		large:   make(chan struct{}, 1),
 		room:    make(chan struct{}, 1),
 		settled: make(chan struct{}, 1),
@@ -89,6 +95,9 @@ func newLanes(r *Receiver, node string) *lanes {
 func (l *lanes) add(ctx context.Context, report wire.Report) error {
 	// A pod's status and its end share the pod's key, and so their lane.
 	name := report.Key
+	if report.Subject == wire.SubjectSamples {
+		name = samplesLane + name // a receiver that is away holds up no status
+	}
 	for {
 		l.mu.Lock()
 		if l.count < maxPending && l.bytes < maxPendingBytes && len(l.acks) < maxAcks {
@@ -209,7 +218,7 @@ func (l *lanes) noteUnwelcome(key string) {
 
 // superseded says whether a newer report of the same thing waits behind the first.
 func (l *lanes) superseded(name string, report wire.Report) bool {
-	if report.Subject == wire.SubjectEvent {
+	if report.Subject == wire.SubjectEvent || report.Subject == wire.SubjectSamples {
 		return false
 	}
 	l.mu.Lock()
@@ -268,6 +277,9 @@ func pause(wait time.Duration, err error) time.Duration {
 }
 
 func (l *lanes) try(ctx context.Context, report wire.Report) error {
+	if report.Subject == wire.SubjectSamples {
+		return l.trySamples(ctx, report)
+	}
 	fields := countFields(report.Value)
 	if fields > maxFields {
 		return &badReportError{fmt.Errorf("%d bytes have more than %d fields", len(report.Value), maxFields)}
@@ -290,6 +302,19 @@ func (l *lanes) try(ctx context.Context, report wire.Report) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	return l.r.write(ctx, l.node, l.stamp(report), report)
+}
+
+// trySamples is try for a frame of samples, which goes elsewhere than into the API.
+func (l *lanes) trySamples(ctx context.Context, report wire.Report) error {
+	select {
+	case l.samples <- struct{}{}:
+		defer func() { <-l.samples }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	return l.r.write(ctx, l.node, stamp{}, report)
 }
 
 func (l *lanes) stamp(report wire.Report) stamp {
@@ -329,7 +354,8 @@ func (r *Receiver) write(ctx context.Context, node string, place stamp, report w
 		return insist(func() error { return r.writeDevice(ctx, node, place, report.Value) })
 	case wire.SubjectCertificate:
 		return r.writeCertificate(ctx, node, report.Value)
-	case wire.SubjectSamples: // nobody takes them yet
+	case wire.SubjectSamples:
+		return r.takeSamples(ctx, node, report.Key, report.Value)
 	}
 	return &badReportError{fmt.Errorf("subject %d is not known", report.Subject)}
 }

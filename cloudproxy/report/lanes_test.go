@@ -90,8 +90,8 @@ func TestVerdict(t *testing.T) {
 			if level := "level=" + tt.level; tt.level != "" && !strings.Contains(log.String(), level) || tt.level == "" && log.Len() > 0 {
 				t.Errorf("log %q, want level %q", log.String(), tt.level)
 			}
-			if n, err := testutil.GatherAndCount(reg, "skerry_report_reports_total"); err != nil || n != 6 {
-				t.Errorf("%d metrics, %v; want 6", n, err)
+			if n, err := testutil.GatherAndCount(reg, "skerry_report_reports_total"); err != nil || n != 7 {
+				t.Errorf("%d metrics, %v; want 7", n, err)
 			}
 			families, err := reg.Gather()
 			if err != nil {

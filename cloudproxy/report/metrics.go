@@ -14,6 +14,7 @@ func (r *Receiver) register(reg prometheus.Registerer) error {
 		"gone":       func(s Stats) uint64 { return s.Gone },
 		"refused":    func(s Stats) uint64 { return s.Refused },
 		"foreign":    func(s Stats) uint64 { return s.Foreign },
+		"unwanted":   func(s Stats) uint64 { return s.Unwanted },
 		"retried":    func(s Stats) uint64 { return s.Retried },
 	} {
 		err := reg.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{

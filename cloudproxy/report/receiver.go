@@ -53,6 +53,11 @@ type Config struct {
 	// from a cache, and whether that has all. Nil means that there are none but the
 	// Receiver's own.
 	Requests func(pod types.UID) (names []string, known bool)
+	// Samples takes what devices tell. Nil means that it is dropped.
+	Samples SampleSink
+	// Device may give a Device's node and UID from a cache. Nil means that the API is
+	// asked each time.
+	Device func(namespace, name string) (node string, uid types.UID, ok bool)
 	// NodeWanted may say that the Node of an edge lacks what the edge knows of it:
 	// the edge is then asked as soon as it opens a stream. Nil means that it never is.
 	NodeWanted func(node string) bool
@@ -74,6 +79,8 @@ type Stats struct {
 	Refused uint64
 	// Foreign reports were about something that is not the edge's.
 	Foreign uint64
+	// Unwanted reports are samples that nobody takes.
+	Unwanted uint64
 	// Retried counts attempts that failed and were made again.
 	Retried uint64
 }
@@ -88,6 +95,8 @@ type Receiver struct {
 	// cached gives a pod's PodCertificateRequests.
 	cached   func(pod types.UID) (names []string, known bool)
 	requests requests
+	samples  SampleSink
+	device   func(namespace, name string) (node string, uid types.UID, ok bool)
 	log      *slog.Logger
 	newest   newest.Streams
 
@@ -110,11 +119,15 @@ func New(cfg Config) (*Receiver, error) {
 	if cfg.NodeWanted == nil {
 		cfg.NodeWanted = func(string) bool { return false }
 	}
+	if cfg.Device == nil {
+		cfg.Device = func(string, string) (string, types.UID, bool) { return "", "", false }
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	r := &Receiver{
 		client: cfg.Client, dynamic: cfg.Dynamic, pod: cfg.Pod, podsOf: cfg.PodsOf, wanted: cfg.NodeWanted, cached: cfg.Requests, log: cfg.Log,
+		samples: cfg.Samples, device: cfg.Device,
 		streams: make(map[string]*lanes),
 	}
 	if cfg.Registerer != nil {

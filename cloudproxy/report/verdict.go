@@ -23,6 +23,8 @@ var (
 	errAskAgain = errors.New("certificate can't be requested now")
 	// errNodeAbsent says that Nodes has yet to make the edge's Node; it is no verdict.
 	errNodeAbsent = errors.New("node is not made yet")
+	// errUnwanted says that nobody takes samples.
+	errUnwanted = errors.New("nobody takes samples")
 )
 
 // verdict counts what became of an attempt and says whether it was the last.
@@ -30,6 +32,9 @@ func (l *lanes) verdict(report wire.Report, err error) bool {
 	switch {
 	case err == nil:
 		l.r.update(func(s *Stats) { s.Written++ })
+		return true
+	case errors.Is(err, errUnwanted):
+		l.r.update(func(s *Stats) { s.Unwanted++ })
 		return true
 	case errors.Is(err, errForeign):
 		l.log.Warn("report about something that is not this edge's, dropped", "key", report.Key, "subject", uint64(report.Subject), "error", err)

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/skerry-io/skerry/cloudproxy"
+	"github.com/skerry-io/skerry/cloudproxy/samples"
 	"github.com/skerry-io/skerry/cmd/daemon"
 )
 
@@ -79,6 +80,8 @@ func serve(ctx context.Context, opts *options, client kubernetes.Interface, obje
 
 		Drain:       opts.Drain.Duration,
 		EdgeMetrics: opts.EdgeMetrics,
+
+		Samples: samples.Config{URL: opts.SamplesURL, Format: samples.Format(opts.SamplesFormat), AuthorizationFile: opts.SamplesAuthorizationFile},
 
 		TolerationSeconds: opts.TolerationSeconds,
 

@@ -17,6 +17,7 @@ import (
 	"github.com/skerry-io/skerry/certs/issuer"
 	"github.com/skerry-io/skerry/cloudproxy"
 	"github.com/skerry-io/skerry/cloudproxy/enroll"
+	"github.com/skerry-io/skerry/cloudproxy/samples"
 )
 
 // options are the proxy's settings: what the flags and the file given with
@@ -44,6 +45,10 @@ type options struct {
 	MaxEdgeMemory   resource.QuantityValue `json:"maxEdgeMemory"`
 	MaxMemory       resource.QuantityValue `json:"maxMemory"`
 
+	SamplesURL               string `json:"samplesURL,omitempty"`
+	SamplesFormat            string `json:"samplesFormat,omitempty"`
+	SamplesAuthorizationFile string `json:"samplesAuthorizationFile,omitempty"`
+
 	LogLevel  string `json:"logLevel,omitempty"`
 	LogFormat string `json:"logFormat,omitempty"`
 }
@@ -61,6 +66,7 @@ func defaultOptions() options {
 		Drain:         metav1.Duration{Duration: 25 * time.Second},
 		MaxHandshakes: 256,
 		MaxStreams:    256,
+		SamplesFormat: string(samples.Line),
 		LogLevel:      "info",
 		LogFormat:     "text",
 
@@ -98,6 +104,9 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.Var(&o.MaxStreamMemory, "max-stream-memory", "most bytes that one direction of a stream may hold")
 	f.Var(&o.MaxEdgeMemory, "max-edge-memory", "most bytes that all streams of an edge may hold; more streams are refused")
 	f.Var(&o.MaxMemory, "max-memory", "most bytes that the streams of all edges may hold; more streams are refused")
+	f.StringVar(&o.SamplesURL, "samples-url", o.SamplesURL, "where the samples of devices are posted to, such as http://victoria:8428/write; left out, edges send none")
+	f.StringVar(&o.SamplesFormat, "samples-format", o.SamplesFormat, "influx (line protocol) or json (an object a line)")
+	f.StringVar(&o.SamplesAuthorizationFile, "samples-authorization-file", o.SamplesAuthorizationFile, "file with the value of the header Authorization for --samples-url")
 	f.StringVar(&o.LogLevel, "log-level", o.LogLevel, "debug, info, warn or error")
 	f.StringVar(&o.LogFormat, "log-format", o.LogFormat, "text or json")
 }

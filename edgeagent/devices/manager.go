@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -41,6 +42,8 @@ type Config struct {
 type Manager struct {
 	cfg  Config
 	bell chan struct{} // capacity 1
+	// unwanted says that the cloud drops samples: they are not worth the link.
+	unwanted atomic.Bool
 
 	mu      sync.Mutex // guards the following field
 	workers map[string]*worker
@@ -57,10 +60,10 @@ func New(cfg Config) (*Manager, error) {
 	return &Manager{cfg: cfg, bell: make(chan struct{}, 1), workers: make(map[string]*worker)}, nil
 }
 
-// Wake tells that an object has changed: a Device, its model, or a Secret that
-// it may name.
+// Wake tells that an object has changed: a Device, its model, a Secret that it may
+// name, or the Node.
 func (m *Manager) Wake(key string) {
-	for _, r := range []wire.Resource{wire.ResourceDevices, wire.ResourceDeviceModels, wire.ResourceSecrets} {
+	for _, r := range []wire.Resource{wire.ResourceDevices, wire.ResourceDeviceModels, wire.ResourceSecrets, wire.ResourceNodes} {
 		if strings.HasPrefix(key, string(r)+"/") {
 			select {
 			case m.bell <- struct{}{}:
@@ -111,6 +114,9 @@ type wanted struct {
 
 func (m *Manager) sync(ctx context.Context) error {
 	want, err := m.read()
+	if err == nil {
+		err = m.readNode()
+	}
 	if err != nil {
 		return err
 	}
@@ -134,6 +140,7 @@ func (m *Manager) sync(ctx context.Context) error {
 		switch {
 		case w == nil:
 			w = newWorker(m.cfg, next)
+			w.unwanted = &m.unwanted
 			m.workers[uid] = w
 			w.start(ctx)
 		case w.want.all != next.all:
@@ -167,6 +174,25 @@ func (m *Manager) read() (map[string]*wanted, error) {
 		}
 	}
 	return all, nil
+}
+
+// readNode sees whether the cloud has somebody who takes samples. As long as it has not
+// told anything of this edge's Node, it may.
+func (m *Manager) readNode() error {
+	o, err := m.cfg.Store.Get(wire.ClusterKey(wire.ResourceNodes, m.cfg.Node))
+	if errors.Is(err, store.ErrNotFound) {
+		m.unwanted.Store(false)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var node corev1.Node
+	if err := node.Unmarshal(o.Value); err != nil {
+		return fmt.Errorf("decode %s: %w", o.Key, err)
+	}
+	m.unwanted.Store(node.Annotations[wire.AnnotationSamples] != "true")
+	return nil
 }
 
 // complete reads what a Device names.

@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/skerry-io/skerry/devices"
 	"github.com/skerry-io/skerry/devices/sim"
 	"github.com/skerry-io/skerry/devices/v1alpha1"
@@ -206,6 +209,36 @@ func TestDevice(t *testing.T) {
 	}
 	m.Wake("devices/plant/press-1")
 	for m.Conn("plant", "press-1") != nil {
+		time.Sleep(time.Millisecond) //nolint:forbidigo // nothing tells of it
+	}
+}
+
+// TestNobodyTakesSamples: where the cloud says that it drops them, none are kept for it;
+// what the driver knows and the status are as ever.
+func TestNobodyTakesSamples(t *testing.T) {
+	b := newBed(t)
+	node := func(annotations map[string]string) {
+		t.Helper()
+		n := corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "edge", Annotations: annotations}}
+		value, err := n.Marshal()
+		if err == nil {
+			err = b.store.Apply(store.Batch{Upserts: []store.Object{{Key: "nodes/edge", Version: fmt.Sprint(annotations), Value: value}}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	node(nil)
+	b.put(wire.ResourceDevices, "press-1", device(""))
+	b.put(wire.ResourceDeviceModels, "press", model())
+	m, _ := b.start(simulated())
+	b.until("samples", func(st v1alpha1.DeviceStatus) bool { return st.Counters.Reported > 20 })
+	if got := b.counts(); len(got) > 0 {
+		t.Errorf("%d samples are kept for nobody", len(got))
+	}
+	node(map[string]string{wire.AnnotationSamples: "true"})
+	m.Wake("nodes/edge")
+	for len(b.counts()) == 0 {
 		time.Sleep(time.Millisecond) //nolint:forbidigo // nothing tells of it
 	}
 }

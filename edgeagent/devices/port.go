@@ -174,6 +174,9 @@ func (w *worker) store(ctx context.Context, on []devices.Sample, b devices.Batch
 	if err != nil {
 		return err
 	}
+	if w.unwanted.Load() {
+		d.Entries = nil // the counters are of them all the same
+	}
 	if b.State != nil {
 		d.Private[factState+w.uid] = b.State
 	}
@@ -207,7 +210,7 @@ func (w *worker) tell(samples []devices.Sample) {
 		return
 	}
 	d, err := w.delivery(samples, nil)
-	if err == nil {
+	if err == nil && !w.unwanted.Load() {
 		err = w.cfg.Store.Outbox().AppendAll(d)
 	}
 	if err != nil {

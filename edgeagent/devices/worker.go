@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/skerry-io/skerry/devices"
@@ -34,6 +35,7 @@ type worker struct {
 	turn                 chan struct{} // has a value while a batch is delivered: one at a time
 	bell                 chan struct{} // capacity 1: something below has changed
 	cancel               context.CancelFunc
+	unwanted             *atomic.Bool  // the Manager's
 	ended                chan struct{} // closed when all has ended
 
 	mu       sync.Mutex // guards the following fields

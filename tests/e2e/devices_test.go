@@ -6,11 +6,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -67,6 +71,48 @@ func (s *slave) do(t *testing.T, command string) string {
 	}
 	t.Fatal("slave ended")
 	return ""
+}
+
+// received are the lines of samples that the cloud has posted.
+var received struct {
+	mu   sync.Mutex // guards the following field
+	text strings.Builder
+}
+
+// receiveSamples stands in for a database. It refuses each third request, as one that has
+// too much to do.
+func receiveSamples() *httptest.Server {
+	var requests atomic.Int64
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || requests.Add(1)%3 == 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		received.mu.Lock()
+		defer received.mu.Unlock()
+		received.text.Write(body)
+		w.WriteHeader(http.StatusNoContent)
+	}))
+}
+
+// waitSamples waits until the cloud has posted good samples of a property, in this order;
+// others may be between them.
+func waitSamples(t *testing.T, ns string, e *lab.Edge, property string, values ...int) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("samples %d", values), func() error {
+		received.mu.Lock()
+		rest := received.text.String()
+		received.mu.Unlock()
+		for _, v := range values {
+			line := fmt.Sprintf(`device,node=%s,namespace=%s,device=press,property=%s value=%d,quality="Good"`, e.Name, ns, property, v)
+			var ok bool
+			if _, rest, ok = strings.Cut(rest, line); !ok {
+				return fmt.Errorf("there is no %s", line)
+			}
+		}
+		return nil
+	})
 }
 
 const pressModel = `{"apiVersion":"devices.skerry.io/v1alpha1","kind":"DeviceModel","metadata":{"name":"press","namespace":%q},"spec":{"properties":[
@@ -160,9 +206,14 @@ func TestDevices(t *testing.T) {
 
 	must(t, e.SetLink(t.Context(), "set", "outage=1"))
 	waitDevice(t, ns, "press", "an edge that is away", connected(metav1.ConditionUnknown, "EdgeOffline"))
+	for v := 60; v < 64; v++ {
+		s.do(t, fmt.Sprintf("set 10 %d", v))
+		polled(t, s)
+	}
 	s.do(t, "set 10 43")
 	must(t, e.SetLink(t.Context(), "set", "outage=0"))
 	waitDevice(t, ns, "press", "what came to be meanwhile", shows("pressure", "43"))
+	waitSamples(t, ns, e, "pressure", 10, 42, 60, 61, 62, 63, 43)
 	waitDevice(t, ns, "press", "an edge that is back", connected(metav1.ConditionTrue, ""))
 
 	must(t, e.KillAgent(t.Context()))
@@ -178,6 +229,23 @@ func TestDevices(t *testing.T) {
 	apply(t, pressModel, ns)
 	apply(t, pressDevice, ns, e.Name, "350")
 	waitDevice(t, ns, "press", "a value when the definitions are back", shows("pressure", "44"))
+}
+
+// polled waits until the slave was asked three times more.
+func polled(t *testing.T, s *slave) {
+	t.Helper()
+	count := func() int {
+		n, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(s.do(t, "answer"), "1=")))
+		must(t, err)
+		return n
+	}
+	before := count()
+	eventually(t, "polls", func() error {
+		if n := count(); n < before+3 {
+			return fmt.Errorf("%d requests after %d", n, before)
+		}
+		return nil
+	})
 }
 
 // quiet waits until nobody asks the slave any more.

@@ -63,11 +63,14 @@ func run(m *testing.M) int {
 		fmt.Println(err)
 		return 1
 	}
+	receiver := receiveSamples()
+	defer receiver.Close()
 	theLab, err = lab.New(lab.Config{
 		Dir: filepath.Join(demo, "e2e"), BinDir: filepath.Join(demo, "bin"),
 		Name: fmt.Sprintf("e2e%d", slot), PortBase: 17443 + 100*slot, Net: min(30+60*slot, maxNet),
 		// All that kubectl does here proves the proxy's serving certificate, too.
 		VerifyKubelets: true,
+		ProxyArgs:      []string{"--samples-url", receiver.URL + "/write"},
 		Manifests:      yaml, Log: slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {

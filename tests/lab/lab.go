@@ -41,6 +41,8 @@ type Config struct {
 type Lab struct {
 	cfg Config
 	log *slog.Logger
+	// proxyArgs are flags beside those of cfg.
+	proxyArgs []string
 }
 
 // New checks cfg; it starts nothing.
@@ -72,13 +74,13 @@ func New(cfg Config) (*Lab, error) {
 	return &Lab{cfg: cfg, log: cfg.Log}, nil
 }
 
-// RestartProxy starts the cloud proxy anew with further flags, which later starts
-// keep.
+// RestartProxy starts the cloud proxy anew with flags beside those of Config, which
+// later starts keep.
 func (l *Lab) RestartProxy(ctx context.Context, args ...string) error {
 	if err := l.HaltProxy(ctx); err != nil {
 		return err
 	}
-	l.cfg.ProxyArgs = args
+	l.proxyArgs = args
 	return l.StartProxy(ctx)
 }
 

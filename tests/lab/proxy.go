@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -52,7 +53,7 @@ func (l *Lab) startProxy(ctx context.Context, name string, ports proxyPorts) err
 		"--admin-listen", adminAddr(ports),
 		"--namespace", Namespace,
 		"--log-level", "debug",
-	}, l.cfg.ProxyArgs...)})
+	}, slices.Concat(l.cfg.ProxyArgs, l.proxyArgs)...)})
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,10 @@ const (
 // of anything else that is desired.
 const AnnotationCertificates = "skerry.io/pod-certificates"
 
+// AnnotationSamples is "true" on the Node that an edge is sent of itself while somebody
+// takes samples of devices; else they would go over the link to be dropped.
+const AnnotationSamples = "skerry.io/samples"
+
 // ObjectKey gives the key of an object in a namespace.
 func ObjectKey(r Resource, namespace, name string) string {
 	return string(r) + "/" + namespace + "/" + name
