@@ -97,5 +97,8 @@ func (w *worker) untilNext(now time.Time) time.Duration {
 	if at, ok := w.status.due(); ok {
 		sooner(at)
 	}
+	if w.kept.dirty {
+		sooner(w.kept.at.Add(memoryInterval))
+	}
 	return max(next.Sub(now), time.Millisecond)
 }

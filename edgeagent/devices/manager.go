@@ -129,7 +129,7 @@ func (m *Manager) sync(ctx context.Context) error {
 			delete(m.workers, uid)
 			if next == nil {
 				m.cfg.Log.Info("device is no longer this edge's", "device", w.key())
-				if err := m.cfg.Store.Forget(sourceOf(uid), factState+uid, factCounters+uid); err != nil && !errors.Is(err, store.ErrDiskFull) {
+				if err := m.cfg.Store.Forget(sourceOf(uid), factState+uid, factCounters+uid, factMemory+uid); err != nil && !errors.Is(err, store.ErrDiskFull) {
 					return err
 				}
 			}

@@ -243,6 +243,110 @@ func TestNobodyTakesSamples(t *testing.T) {
 	}
 }
 
+// quietDriver opens devices of which nothing is heard but that they can't be reached.
+type quietDriver struct{}
+
+func (quietDriver) Open(_ *devices.Device, port devices.Port, _ *slog.Logger) (devices.Conn, error) {
+	return quietConn{port: port}, nil
+}
+
+type quietConn struct {
+	devices.Conn
+	port devices.Port
+}
+
+func (c quietConn) Run(ctx context.Context) error {
+	c.port.Report(devices.Health{Reason: devices.ReasonConnecting})
+	c.port.Report(devices.Health{Reason: "NoAnswer"})
+	<-ctx.Done()
+	return nil
+}
+
+// TestLastValuesOverARestart: what a device was is known after a restart, as long as it
+// is the same one; one that can't be reached has the last usable values, and what was
+// told is not told again.
+func TestLastValuesOverARestart(t *testing.T) {
+	b := newBed(t)
+	b.put(wire.ResourceDevices, "press-1", device("42"))
+	b.put(wire.ResourceDeviceModels, "press", model())
+	_, stop := b.start(simulated())
+	b.until("values", func(st v1alpha1.DeviceStatus) bool { return value(st, "setpoint") == "42" && st.Summary == "2/2 good" })
+	stop()
+	setpoints := func() (n int) {
+		for after := uint64(0); ; {
+			m, ok, err := b.store.Outbox().Next(after)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				return n
+			}
+			after = m.Seq
+			f, err := devices.ParseFrame(m.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range f.Samples {
+				if s.Property == "setpoint" {
+					n++
+				}
+			}
+		}
+	}
+	before, count := setpoints(), len(b.counts())
+	_, stop = b.start(simulated())
+	for len(b.counts()) < count+20 {
+		time.Sleep(time.Millisecond) //nolint:forbidigo // nothing tells of it
+	}
+	stop()
+	if now := setpoints(); now != before {
+		t.Errorf("what had been told was told %d times more", now-before)
+	}
+	b.told = nil
+	_, stop = b.start(map[string]devices.Driver{"sim": quietDriver{}})
+	st := b.until("a device that is gone", func(st v1alpha1.DeviceStatus) bool { return condition(st, "Connected") == "False NoAnswer" })
+	if value(st, "setpoint") != "42" || st.Twins[1].Quality != devices.UncertainLastUsable.String() {
+		t.Errorf("the last usable values are %+v", st.Twins)
+	}
+	stop()
+	other := device("42")
+	other.Spec.Protocol.Sim.Seed = 5
+	b.put(wire.ResourceDevices, "press-1", other)
+	b.told = nil
+	b.start(map[string]devices.Driver{"sim": quietDriver{}})
+	st = b.until("another device", func(st v1alpha1.DeviceStatus) bool { return condition(st, "Connected") == "False NoAnswer" })
+	if value(st, "setpoint") != "" {
+		t.Errorf("of another device it is known that %+v", st.Twins)
+	}
+}
+
+// TestKilled: after an end that was none, the first sample of each property goes on.
+func TestKilled(t *testing.T) {
+	b := newBed(t)
+	b.put(wire.ResourceDevices, "press-1", device(""))
+	b.put(wire.ResourceDeviceModels, "press", model())
+	m, stop := b.start(simulated())
+	b.until("values", func(st v1alpha1.DeviceStatus) bool { return st.Summary == "2/2 good" })
+	m.mu.Lock()
+	w := m.workers["u-1"]
+	m.mu.Unlock()
+	w.keep(time.Now().Add(memoryInterval), false)
+	killed, err := b.store.GetPrivate(factMemory + "u-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := b.store.SetPrivate(factMemory+"u-1", killed); err != nil {
+		t.Fatal(err)
+	}
+	next := newWorker(m.cfg, w.want)
+	for _, name := range next.order {
+		if v := next.twins[name]; !v.known || !v.must {
+			t.Errorf("%s: known %t, must be told %t", name, v.known, v.must)
+		}
+	}
+}
+
 // TestRestart: what was delivered is in the outbox once, however often the agent
 // ends.
 func TestRestart(t *testing.T) {

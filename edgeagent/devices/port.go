@@ -77,16 +77,12 @@ func (p port) Report(h devices.Health) {
 		if w.status.wasConnected {
 			w.counters.Reconnects++
 		}
-		w.status.wasConnected = true
+		w.status.wasConnected, w.restored = true, false
 		for _, v := range w.twins {
 			v.twin.Reconnected()
 		}
-	case !h.Connected && before.Connected:
-		for _, name := range w.order {
-			if s, ok := w.twins[name].twin.Disconnected(now); ok {
-				lost = append(lost, s)
-			}
-		}
+	case !h.Connected && (before.Connected || w.restored && h.Reason != devices.ReasonConnecting):
+		lost = w.lostLocked(now)
 	}
 	w.mu.Unlock()
 	w.tell(lost)
@@ -163,6 +159,7 @@ func (w *worker) showLocked(samples []devices.Sample) {
 		v.shown, v.known = s, true
 	}
 	w.status.dirty = w.status.dirty || len(samples) > 0
+	w.kept.dirty = w.kept.dirty || len(samples) > 0
 }
 
 // store writes until there is room for it.

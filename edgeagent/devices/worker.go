@@ -48,6 +48,8 @@ type worker struct {
 	counters v1alpha1.Counters
 	lastGap  *v1alpha1.Gap
 	status   statusWriter
+	kept     keeper
+	restored bool // twins are as at the last start, and the driver has said nothing yet
 	writing  bool // a write of desired values is under way
 }
 
@@ -73,6 +75,7 @@ func newWorker(cfg Config, want *wanted) *worker {
 	}
 	w.counters = loadCounters(cfg.Store, w.uid)
 	w.configureLocked()
+	w.remember()
 	return w
 }
 
@@ -161,6 +164,7 @@ func (w *worker) configureLocked() {
 
 // run opens the device, and again when the driver gives up, until ctx ends.
 func (w *worker) run(ctx context.Context) {
+	defer func() { w.keep(time.Now(), true) }()
 	for wait := firstRestart; ctx.Err() == nil; wait = min(2*wait, lastRestart) {
 		began := time.Now()
 		err := w.runOnce(ctx)
@@ -179,11 +183,16 @@ func (w *worker) run(ctx context.Context) {
 func (w *worker) setFault(f *fault) {
 	w.mu.Lock()
 	w.fault = f
+	var lost []devices.Sample
 	if f != nil {
+		if w.health.Connected || w.restored {
+			lost = w.lostLocked(time.Now())
+		}
 		w.health = devices.Health{Reason: f.reason, Message: f.message}
 		w.open = nil
 	}
 	w.mu.Unlock()
+	w.tell(lost)
 	w.ring()
 }
 
@@ -254,6 +263,7 @@ func (w *worker) loop(ctx context.Context, conn devices.Conn, ended <-chan error
 			w.writeDesired(ctx, conn, &writes)
 		}
 		w.publish(time.Now())
+		w.keep(time.Now(), false)
 		timer.Reset(w.untilNext(time.Now()))
 		select {
 		case err := <-ended:
