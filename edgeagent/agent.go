@@ -98,7 +98,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	st, err := store.Open(store.Config{Dir: filepath.Join(a.cfg.StateDir, "db"), Log: a.log})
+	st, err := store.Open(store.Config{Dir: filepath.Join(a.cfg.StateDir, "db"), BulkSubject: uint64(wire.SubjectSamples), Log: a.log})
 	if err != nil {
 		return err
 	}

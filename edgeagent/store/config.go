@@ -19,6 +19,11 @@ type Config struct {
 	Key KeySource
 	// MaxOutboxBytes bounds the sequenced lane of the outbox; zero means 16 MiB.
 	MaxOutboxBytes int64
+	// BulkSubject is the subject of entries of that lane which have a bound of their
+	// own, MaxBulkBytes, so that much of them takes no room from others; zero means that
+	// there are none, or 64 MiB.
+	BulkSubject  uint64
+	MaxBulkBytes int64
 	// MaxOutboxAge bounds how long the sequenced lane keeps an entry; zero means 14
 	// days: longer than an outage that someone plans for.
 	MaxOutboxAge time.Duration
@@ -48,6 +53,9 @@ func (c Config) fill() (Config, error) {
 	}
 	if c.MaxOutboxBytes <= 0 {
 		c.MaxOutboxBytes = 16 << 20
+	}
+	if c.MaxBulkBytes <= 0 {
+		c.MaxBulkBytes = 64 << 20
 	}
 	if c.MaxOutboxAge <= 0 {
 		c.MaxOutboxAge = 14 * 24 * time.Hour

@@ -108,3 +108,71 @@ func TestDeliveryCrash(t *testing.T) {
 		}
 	}
 }
+
+// TestBulkTakesNoRoomFromOthers: each kind loses its own oldest, in a lane that both are
+// in, and is counted so over a restart.
+func TestBulkTakesNoRoomFromOthers(t *testing.T) {
+	fs := vfs.NewMem()
+	cfg := Config{Dir: "db", FS: fs, MaxOutboxBytes: 8 << 10, MaxBulkBytes: 32 << 10, BulkSubject: 11}
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := make([]byte, 1000)
+	for i := range 100 {
+		d := Delivery{Source: "device/u", ID: fmt.Sprint(i), Entries: []Message{{Subject: 11, Key: "devices/n/d", Value: value}}}
+		if err := s.Outbox().AppendAll(d); err != nil {
+			t.Fatal(err)
+		}
+		if i%20 == 0 {
+			if _, err := s.Outbox().Append(4, "events/n/e", value[:100]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if b := s.Outbox().Stats().BulkBytes; b > cfg.MaxBulkBytes {
+			t.Fatalf("%d bytes", b)
+		}
+	}
+	count := func() (events, bulk int) {
+		for _, m := range entries(t, s.Outbox().Next) {
+			if m.Subject == 11 {
+				bulk++
+			} else {
+				events++
+			}
+		}
+		return events, bulk
+	}
+	if events, bulk := count(); events != 5 || bulk < 24 || bulk > 32 {
+		t.Errorf("%d events and %d of bulk", events, bulk)
+	}
+	for range 100 {
+		if _, err := s.Outbox().Append(4, "events/n/e", value[:100]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := s.Outbox().Stats()
+	if events, bulk := count(); events < 50 || events > 80 || bulk < 24 {
+		t.Errorf("%d events and %d of bulk", events, bulk)
+	}
+	if err := s.Outbox().AppendAll(Delivery{Source: "device/u", ID: "x", Entries: []Message{{Subject: 11, Value: make([]byte, 17<<10)}}}); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("more than half: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(cfg); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if after := s.Outbox().Stats(); after != before {
+		t.Errorf("after a restart %+v, before %+v", after, before)
+	}
+	reasons := map[string]uint64{}
+	for _, d := range s.Outbox().Drops() {
+		reasons[d.Reason] = d.Count
+	}
+	if reasons[DropBulk] < 60 || reasons[DropBytes] < 20 || len(reasons) != 2 {
+		t.Errorf("dropped %v", reasons)
+	}
+}

@@ -15,6 +15,8 @@ import (
 const (
 	// DropBytes is the bound of its bytes: the oldest go.
 	DropBytes = "bytes"
+	// DropBulk is the bound of the bytes of BulkSubject: the oldest of these go.
+	DropBulk = "bulk_bytes"
 	// DropAge is the bound of its age.
 	DropAge = "age"
 	// DropDisk is a disk that is full: the newest are not taken.

@@ -18,8 +18,9 @@ type OutboxStats struct {
 	LastSeq uint64
 	// Entries counts what has not been trimmed, of both lanes.
 	Entries int
-	// SequencedBytes is the size of the sequenced lane, which is bounded.
-	SequencedBytes int64
+	// SequencedBytes is the size of the sequenced lane, which is bounded, without the
+	// entries of Config.BulkSubject; BulkBytes is that of these.
+	SequencedBytes, BulkBytes int64
 	// Dropped counts the entries that the sequenced lane lost to its bounds or did
 	// not take, for as long as the store lives; Drops has the reasons.
 	Dropped uint64
@@ -31,6 +32,8 @@ type OutboxStats struct {
 type Outbox struct {
 	store    *Store
 	maxBytes int64
+	bulk     uint64 // subject; 0 for none
+	maxBulk  int64
 	maxAge   time.Duration
 	changed  chan struct{}
 
@@ -48,7 +51,7 @@ type Outbox struct {
 
 func newOutbox(s *Store, cfg Config) (*Outbox, error) {
 	o := &Outbox{
-		store: s, maxBytes: cfg.MaxOutboxBytes, maxAge: cfg.MaxOutboxAge,
+		store: s, maxBytes: cfg.MaxOutboxBytes, bulk: cfg.BulkSubject, maxBulk: cfg.MaxBulkBytes, maxAge: cfg.MaxOutboxAge,
 		changed: make(chan struct{}, 1), trimmed: make(map[uint64]struct{}),
 	}
 	var err error
@@ -68,7 +71,7 @@ func newOutbox(s *Store, cfg Config) (*Outbox, error) {
 		if _, failed = decodeMessage(k, v); failed != nil {
 			return false
 		}
-		o.stats.count(v, 1)
+		o.count(&o.stats, v, 1)
 		if sequenced(v) {
 			o.oldest = min(o.oldest, o.clock.of(v))
 		}

@@ -27,12 +27,16 @@ func (o *Outbox) AppendAll(d Delivery) error {
 	if d.Source == "" || d.ID == "" {
 		return errors.New("append: a delivery without source or id")
 	}
-	size := int64(0)
+	size, bulk := int64(0), int64(0)
 	for _, m := range d.Entries {
-		size += int64(len(m.Key) + len(m.Value))
+		if o.bulk != 0 && m.Subject == o.bulk {
+			bulk += int64(len(m.Key) + len(m.Value))
+		} else {
+			size += int64(len(m.Key) + len(m.Value))
+		}
 	}
-	if size > o.maxBytes/2 {
-		return fmt.Errorf("append %d bytes: %w", size, ErrTooLarge)
+	if size > o.maxBytes/2 || bulk > o.maxBulk/2 {
+		return fmt.Errorf("append %d bytes: %w", size+bulk, ErrTooLarge)
 	}
 	if err := o.store.space.admit(roomToGrow); err != nil {
 		return fmt.Errorf("put into outbox: %w", err)

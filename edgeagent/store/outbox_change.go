@@ -51,7 +51,7 @@ func (c *outboxChange) writeFacts() {
 func (c *outboxChange) add(lane byte, m Message) {
 	v := encodeMessage(lane, uint64(c.outbox.clock.now()/time.Second), m)
 	set(c.batch, outboxKey(m.Seq), v)
-	c.stats.count(v, 1)
+	c.outbox.count(&c.stats, v, 1)
 }
 
 // remove deletes the entry that a value of the index points to.
@@ -68,7 +68,7 @@ func (c *outboxChange) remove(index []byte) error {
 		return err
 	}
 	del(c.batch, outboxKey(seq))
-	c.stats.count(v, -1)
+	c.outbox.count(&c.stats, v, -1)
 	return nil
 }
 
@@ -90,7 +90,7 @@ func (c *outboxChange) trim(seq uint64) error {
 		del(c.batch, indexKey(m.Subject, m.Key))
 	}
 	del(c.batch, outboxKey(seq))
-	c.stats.count(v, -1)
+	c.outbox.count(&c.stats, v, -1)
 	return nil
 }
 
@@ -99,10 +99,10 @@ func (c *outboxChange) trim(seq uint64) error {
 // does not look for a victim on every append.
 func (c *outboxChange) bound() error {
 	o := c.outbox
-	tooMuch := c.stats.SequencedBytes > o.maxBytes
+	tooMuch, tooMuchBulk := c.stats.SequencedBytes > o.maxBytes, c.stats.BulkBytes > o.maxBulk
 	now := o.clock.now()
 	before := now - o.maxAge
-	if !tooMuch && c.oldest >= before {
+	if !tooMuch && !tooMuchBulk && c.oldest >= before {
 		return nil
 	}
 	oldest := now
@@ -110,18 +110,23 @@ func (c *outboxChange) bound() error {
 		if !sequenced(v) {
 			return true
 		}
+		tooMuch = tooMuch && c.stats.SequencedBytes > o.maxBytes/8*7
+		tooMuchBulk = tooMuchBulk && c.stats.BulkBytes > o.maxBulk/8*7
 		at := o.clock.of(v)
+		isBulk := o.isBulk(v)
 		reason := DropBytes
 		switch {
 		case at < before:
 			reason = DropAge
-		case !tooMuch || c.stats.SequencedBytes <= o.maxBytes/8*7:
+		case isBulk && tooMuchBulk:
+			reason = DropBulk
+		case isBulk || !tooMuch:
 			oldest = min(oldest, at)
-			return false
+			return tooMuch || tooMuchBulk
 		}
 		c.lost.add(reason, 1, uint64(len(v)))
 		del(c.batch, append([]byte(nil), k...))
-		c.stats.count(v, -1)
+		c.outbox.count(&c.stats, v, -1)
 		return true
 	})
 	if err != nil {
@@ -135,9 +140,19 @@ func (c *outboxChange) bound() error {
 }
 
 // count adds (sign 1) or takes away (sign -1) one record.
-func (st *OutboxStats) count(v []byte, sign int) {
+func (o *Outbox) count(st *OutboxStats, v []byte, sign int) {
 	st.Entries += sign
-	if sequenced(v) {
+	switch {
+	case !sequenced(v):
+	case o.isBulk(v):
+		st.BulkBytes += int64(sign * len(v))
+	default:
 		st.SequencedBytes += int64(sign * len(v))
 	}
+}
+
+// isBulk says whether a record of the sequenced lane is of BulkSubject.
+func (o *Outbox) isBulk(v []byte) bool {
+	subject, ok := messageSubject(v)
+	return ok && o.bulk != 0 && subject == o.bulk
 }

@@ -47,6 +47,23 @@ func messageTime(v []byte) (uint64, bool) {
 	return at, n > 0
 }
 
+// messageSubject gives the subject of an entry, false of what is no record.
+func messageSubject(v []byte) (uint64, bool) {
+	if len(v) < 2 {
+		return 0, false
+	}
+	rest := v[1:]
+	if v[0] == laneTimed {
+		_, n := binary.Uvarint(rest)
+		if n <= 0 {
+			return 0, false
+		}
+		rest = rest[n:]
+	}
+	subject, n := binary.Uvarint(rest)
+	return subject, n > 0
+}
+
 func decodeMessage(k, v []byte) (Message, error) {
 	if len(k) != 9 || len(v) < 2 || v[0] < laneKeyed || v[0] > laneTimed {
 		return Message{}, fmt.Errorf("outbox entry %x: %w", k, ErrCorrupt)
