@@ -30,7 +30,7 @@ type gap struct {
 	Reason string     `json:"reason"`
 }
 
-func appendJSON(b []byte, node string, f devices.Frame) ([]byte, error) {
+func jsonLines(node string, f devices.Frame) (b []byte, err error) {
 	add := func(l line) error {
 		l.Node, l.Namespace, l.Device, l.UID = node, f.Namespace, f.Name, f.UID
 		text, err := json.Marshal(l)
@@ -43,7 +43,6 @@ func appendJSON(b []byte, node string, f devices.Frame) ([]byte, error) {
 	for _, s := range f.Samples {
 		l := line{Property: s.Property, Quality: s.Quality.String(), SourceTime: moment(s.Source), ServerTime: moment(s.Server)}
 		if s.Value != nil {
-			var err error
 			if l.Value, err = devices.EncodeJSON(s.Value); err != nil {
 				return nil, fmt.Errorf("encode sample: %w", err)
 			}

@@ -11,7 +11,7 @@ import (
 	"github.com/skerry-io/skerry/devices"
 )
 
-// appendLines writes a frame in line protocol. A sample is
+// lines writes a frame in line protocol. A sample is
 //
 //	device,node=N,namespace=S,device=D,property=P value=1.5,quality="Good",status=0i 1767225600000000000
 //
@@ -21,7 +21,7 @@ import (
 // beyond 2^53, which a float rounds. A value that is bad has neither. A gap is
 //
 //	device_gap,node=N,namespace=S,device=D,property=P lost=3i,from=1767225600000000000i,reason="Outage" 1767225660000000000
-func appendLines(b []byte, node string, f devices.Frame) []byte {
+func lines(node string, f devices.Frame) (b []byte) {
 	tags := ",node=" + tag(node) + ",namespace=" + tag(f.Namespace) + ",device=" + tag(f.Name)
 	for _, s := range f.Samples {
 		b = append(b, "device"+tags+",property="+tag(s.Property)+" "...)

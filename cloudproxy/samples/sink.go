@@ -108,10 +108,10 @@ func (s *Sink) Take(ctx context.Context, node string, f devices.Frame) error {
 	if len(f.Samples) == 0 && len(f.Gaps) == 0 {
 		return nil
 	}
-	body, kind := appendLines(nil, node, f), "text/plain; charset=utf-8"
+	body, kind := lines(node, f), "text/plain; charset=utf-8"
 	if s.cfg.Format == JSON {
 		var err error
-		if body, err = appendJSON(nil, node, f); err != nil {
+		if body, err = jsonLines(node, f); err != nil {
 			return fmt.Errorf("%w: %w", ErrRefused, err)
 		}
 		kind = "application/x-ndjson"
@@ -133,7 +133,7 @@ func (s *Sink) Take(ctx context.Context, node string, f devices.Frame) error {
 	if err != nil {
 		return fmt.Errorf("post samples: %w", err)
 	}
-	defer resp.Body.Close()
+	defer resp.Body.Close() //nolint:errcheck // it was read
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // the status is what counts
 	if resp.StatusCode/100 == 2 {
 		return nil

@@ -55,7 +55,7 @@ func TestLines(t *testing.T) {
 		"device_gap,node=edge-1,namespace=plant,device=press,property=speed lost=3i,reason=\"Outage\",from=1767225600000000005i 1767225601000000005",
 		"device_gap,node=edge-1,namespace=plant,device=press lost=0i,reason=\"StoreFull\"",
 	}, "\n") + "\n"
-	if diff := cmp.Diff(want, string(appendLines(nil, "edge-1", frame()))); diff != "" {
+	if diff := cmp.Diff(want, string(lines("edge-1", frame()))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -66,7 +66,7 @@ func TestNamesCannotForge(t *testing.T) {
 	f := devices.Frame{Namespace: "plant", Name: "press", Samples: []devices.Sample{
 		{Property: "a,device=other value=1\ndevice,device=other\\", Value: "x\",value=1 1\ndevice,device=other value=2", Source: noon},
 	}}
-	got := string(appendLines(nil, "edge-1", f))
+	got := string(lines("edge-1", f))
 	if strings.Count(got, "\n") != 1 || strings.Count(got, "device=other ") != 1 || !strings.HasPrefix(got, "device,node=edge-1,namespace=plant,device=press,property=a_device_other_value_1_device_device_other_ text=\"x\\\",") {
 		t.Errorf("%q", got)
 	}
@@ -81,7 +81,7 @@ func TestJSON(t *testing.T) {
 	want := of + `"property":"total","value":"18446744073709551615","quality":"Good",` + at + "}\n" +
 		of + `"property":"mode","value":"Auto","quality":"Good",` + at + "}\n" +
 		of + `"property":"speed","gap":{"from":"2026-01-01T00:00:00.000000005Z","to":"2026-01-01T00:00:01.000000005Z","lost":3,"reason":"Outage"}}` + "\n"
-	got, err := appendJSON(nil, "edge-1", f)
+	got, err := jsonLines("edge-1", f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestTake(t *testing.T) {
 			t.Errorf("%d: the error has %d bytes", tt.status, len(err.Error()))
 		}
 	}
-	if body != string(appendLines(nil, "edge-1", frame())) || header.Get("Authorization") != "Token a" {
+	if body != string(lines("edge-1", frame())) || header.Get("Authorization") != "Token a" {
 		t.Errorf("it got %q with %v", body, header)
 	}
 	srv.Close()
