@@ -133,7 +133,7 @@ func (s *Sink) Take(ctx context.Context, node string, f devices.Frame) error {
 	if err != nil {
 		return fmt.Errorf("post samples: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close()                                       //nolint:errcheck // it was read
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // the status is what counts
 	if resp.StatusCode/100 == 2 {
 		return nil
