@@ -36,6 +36,12 @@ func (c *conn) deliver(ctx context.Context) {
 func (c *conn) store(ctx context.Context, entries []entry) error {
 	b := &batch{c: c, ctx: ctx}
 	for _, e := range entries {
+		if e.refused {
+			if err := c.takeRefusal(b, e); err != nil {
+				return err
+			}
+			continue
+		}
 		b.sub, b.number, b.skip = e.sub, e.number, 0
 		if e.fresh {
 			b.number = 0
@@ -210,6 +216,9 @@ func (c *conn) acknowledge(entries []entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, e := range entries {
+		if e.refused {
+			continue
+		}
 		if e.fresh {
 			clear(c.stored) // older subscriptions have nothing to acknowledge any more
 			continue
@@ -283,12 +292,31 @@ func (c *conn) modelled(l *link, it *item, v *ua.Variant, q devices.Quality) (de
 	return coerced, q
 }
 
+// takeRefusal tells at once of items that the server has refused. The state is that of
+// the messages stored so far.
+func (c *conn) takeRefusal(b *batch, e entry) error {
+	if b.sub != e.sub {
+		if err := b.flush(); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		b.sub, b.number, b.skip = e.sub, c.stored[e.sub], 0
+		if b.number == c.saved.last {
+			b.skip = c.saved.skip // of a message that is yet to come again
+		}
+		c.mu.Unlock()
+	}
+	c.reportRefused(b)
+	return nil
+}
+
 // reportRefused tells for properties that the server does not watch.
 func (c *conn) reportRefused(b *batch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, it := range c.settings.items {
-		if it.refused != 0 {
+		if quality := devices.Quality(it.refused); it.refused != 0 && (!it.sent || it.quality != quality) {
+			it.value, it.quality, it.sent = nil, quality, true
 			b.add(it, devices.Sample{Property: it.name, Quality: devices.Quality(it.refused), Server: time.Now()})
 		}
 	}

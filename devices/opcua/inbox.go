@@ -19,6 +19,9 @@ type entry struct {
 	// fresh: values come from a new subscription from here on. The entry has no
 	// message.
 	fresh bool
+	// refused: the server has refused items of the subscription. The entry has no
+	// message.
+	refused bool
 }
 
 // inbox is what was received and not yet stored, bounded: push waits for room, so

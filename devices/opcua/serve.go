@@ -259,9 +259,10 @@ func (c *conn) create(ctx context.Context, l *link) error {
 func (c *conn) watchItems(ctx context.Context, l *link, s *sub, items []*item) error {
 	var add []subscription.Item
 	var which []*item
+	news := false
 	for _, it := range items {
 		if it.node == nil {
-			c.refuse(it, ua.StatusBadNodeIDUnknown)
+			news = c.refuse(it, ua.StatusBadNodeIDUnknown) || news
 			continue
 		}
 		if it.model.Access == "WriteOnly" {
@@ -279,21 +280,25 @@ func (c *conn) watchItems(ctx context.Context, l *link, s *sub, items []*item) e
 	}
 	for i, r := range created {
 		if r.Status&0x80000000 != 0 {
-			c.refuse(which[i], r.Status)
+			news = c.refuse(which[i], r.Status) || news
 			continue
 		}
 		c.mu.Lock()
 		which[i].refused, which[i].retries = 0, 0
 		c.mu.Unlock()
 	}
-	return nil
+	if !news {
+		return nil
+	}
+	return c.inbox.push(ctx, entry{sub: s, refused: true})
 }
 
-// refuse puts an item aside and says so in its quality.
-func (c *conn) refuse(it *item, status ua.StatusCode) {
+// refuse puts an item aside, and says whether its quality is another by that.
+func (c *conn) refuse(it *item, status ua.StatusCode) (news bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	first := it.refused == 0
+	news = it.refused != status
 	it.refused = status
 	it.retry = time.Now().Add(min(firstRetry<<min(it.retries, 10), longestRetry))
 	it.retries++
@@ -301,6 +306,7 @@ func (c *conn) refuse(it *item, status ua.StatusCode) {
 		c.counters["refused_items"]++
 		c.log.Warn("item refused by the server", "property", it.name, "node", it.address, "status", status.Error())
 	}
+	return news
 }
 
 // takeRefused notes which items the saved subscription is without.

@@ -71,6 +71,10 @@ func TestTypes(t *testing.T) {
 	eventually(t, 30*time.Second, "the missing node is told", func() bool {
 		return r.port.look().Degraded == "ItemsRefused"
 	})
+	// Without a value of any other item behind it.
+	eventually(t, 5*time.Second, "the missing node is bad", func() bool {
+		return got("Missing").Quality == devices.BadNodeIDUnknown
+	})
 	for name, v := range map[string]devices.Value{
 		"Boolean": false, "SByte": 7, "Byte": 200, "Int16": 3.0, "UInt16": int64(60000), "Int32": -5, "UInt32": 5, "Int64": int64(-1 << 60), "UInt64": uint64(1 << 60),
 		"Float": 0.5, "Double": 7, "String": "other", "DateTime": "2027-01-02T03:04:05Z", "ByteString": []byte{9}, "Array": []any{4, 5},
