@@ -181,7 +181,7 @@ func (a *Agent) serve(ctx context.Context, on machineParts, st *store.Store) err
 	if err != nil {
 		return err
 	}
-	api, err := a.kubeletAPI(on, mgr, measure, &agentMetrics{node: a.cfg.NodeName, version: a.cfg.Version, started: time.Now(), pods: mgr, store: st, up: up})
+	api, err := a.kubeletAPI(on, mgr, measure, field, &agentMetrics{node: a.cfg.NodeName, version: a.cfg.Version, started: time.Now(), pods: mgr, store: st, up: up})
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/skerry-io/skerry/edgeagent/config"
 	"github.com/skerry-io/skerry/edgeagent/cri"
+	"github.com/skerry-io/skerry/edgeagent/deviceapi"
+	"github.com/skerry-io/skerry/edgeagent/devices"
 	"github.com/skerry-io/skerry/edgeagent/kubeletapi"
 	"github.com/skerry-io/skerry/edgeagent/pods"
 	"github.com/skerry-io/skerry/edgeagent/pods/cgroups"
@@ -23,8 +25,10 @@ import (
 const machineLogs = "/var/log"
 
 // kubeletAPI answers what a kubelet answers.
-func (a *Agent) kubeletAPI(on machineParts, mgr *pods.Manager, measure *stats.Collector, own *agentMetrics) (*kubeletapi.Server, error) {
-	return kubeletapi.New(kubeletapi.Config{Pods: podLookup{mgr}, Runtime: on.client, Node: a.nodeAPI(on, mgr, measure, own), Log: a.log})
+func (a *Agent) kubeletAPI(on machineParts, mgr *pods.Manager, measure *stats.Collector, field *devices.Manager, own *agentMetrics) (*kubeletapi.Server, error) {
+	node := a.nodeAPI(on, mgr, measure, own)
+	node.Devices = deviceapi.New(field, a.log)
+	return kubeletapi.New(kubeletapi.Config{Pods: podLookup{mgr}, Runtime: on.client, Node: node, Log: a.log})
 }
 
 // nodeAPI is what the kubelet API tells of this machine.

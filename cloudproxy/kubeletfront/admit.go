@@ -24,13 +24,16 @@ type request struct {
 	node string
 	// podUID is by what the edge knows the pod, for requests for one.
 	podUID string
+	// query and body are of requests for devices.
+	query string
+	body  []byte
 }
 
 // admit finds the edge of a request and authorizes it. Nobody learns whether a
 // pod exists who could not have asked its node.
 func (s *Server) admit(r *http.Request, req *request) error {
 	ctx := r.Context()
-	if req.kind == kindNode {
+	if req.kind == kindNode || req.kind == kindDevice {
 		req.node = req.target.node
 		return s.guard.authorize(ctx, req.user, req.target, req.node)
 	}

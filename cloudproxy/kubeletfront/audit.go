@@ -66,6 +66,10 @@ func (a *stream) end(ended string) {
 			"remote", a.req.remote, "client", a.req.client)
 		return
 	}
+	if a.req.kind == kindDevice {
+		a.endDevice(log, took, ended)
+		return
+	}
 	if ports := a.ports.list(); len(ports) > 0 {
 		log = log.With("ports", ports)
 	}

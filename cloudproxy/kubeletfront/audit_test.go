@@ -15,16 +15,18 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 )
 
+type auditTest struct {
+	name    string
+	req     request
+	command []string
+	ended   string
+	want    map[string]any
+}
+
 // TestAuditLine: each stream is told of in one line, which nobody can make long.
 func TestAuditLine(t *testing.T) {
 	long := strings.Repeat("x", 5000)
-	tests := []struct {
-		name    string
-		req     request
-		command []string
-		ended   string
-		want    map[string]any
-	}{
+	tests := []auditTest{
 		{
 			"exec",
 			request{
@@ -60,6 +62,26 @@ func TestAuditLine(t *testing.T) {
 			},
 		},
 	}
+	device := func(path, body string) request {
+		return request{
+			target: target{kind: kindDevice, path: path, verb: "create"}, user: &user.DefaultInfo{Name: "u"}, node: "n",
+			query: "url=opc.tcp%3A%2F%2Fplc%3A4840", body: []byte(body),
+		}
+	}
+	told := func(path, body string) map[string]any {
+		m := map[string]any{
+			"level": "INFO", "kind": "device", "user": "u", "node": "n", "verb": "create", "path": path, "query": "url=opc.tcp://plc:4840",
+			"bytes_in": 7., "bytes_out": 7., "duration": float64(3 * time.Second), "ended": "200 OK", "remote": "", "client": "",
+		}
+		if body != "" {
+			m["body"] = body
+		}
+		return m
+	}
+	tests = append(tests, []auditTest{
+		{"write", device("/devices/live/plant/press/write", `{"a":1}`), nil, "200 OK", told("/devices/live/plant/press/write", `{"a":1}`)},
+		{"browse with a password", device("/devices/browse", `{"p":1}`), nil, "200 OK", told("/devices/browse", "")},
+	}...)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package kubeletfront
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -93,7 +94,7 @@ func abort(r *http.Request) {
 // whether there is another one by now.
 func (s *Server) ask(r *http.Request, req *request) (*http.Response, error) {
 	resp, err := s.askOnce(r, req)
-	if err != nil || resp.StatusCode != http.StatusNotFound || req.kind == kindNode {
+	if err != nil || resp.StatusCode != http.StatusNotFound || req.kind == kindNode || req.kind == kindDevice {
 		return resp, err
 	}
 	changed, err := s.confirm(r.Context(), req)
@@ -109,7 +110,7 @@ func (s *Server) ask(r *http.Request, req *request) (*http.Response, error) {
 
 func (s *Server) askOnce(r *http.Request, req *request) (*http.Response, error) {
 	u := url.URL{Scheme: "http", Host: req.node, Path: req.path, RawQuery: r.URL.RawQuery}
-	out, err := http.NewRequestWithContext(r.Context(), r.Method, u.String(), nil)
+	out, err := http.NewRequestWithContext(r.Context(), r.Method, u.String(), bytes.NewReader(req.body))
 	if err != nil {
 		return nil, fmt.Errorf("make the request for edge %s: %w", req.node, err)
 	}
@@ -141,7 +142,7 @@ func (s *Server) askOnce(r *http.Request, req *request) (*http.Response, error) 
 // notReached is unreachable, but tells an edge that was never here from a node
 // that does not exist: those who come without kube-apiserver may name any.
 func (s *Server) notReached(ctx context.Context, req *request, err error) error {
-	if off, ok := errors.AsType[offline](err); ok && req.kind == kindNode {
+	if off, ok := errors.AsType[offline](err); ok && (req.kind == kindNode || req.kind == kindDevice) {
 		if _, since := off.Offline(); since.IsZero() {
 			if _, gerr := s.cfg.Client.CoreV1().Nodes().Get(ctx, req.node, metav1.GetOptions{}); apierrors.IsNotFound(gerr) {
 				return &refusal{http.StatusNotFound, fmt.Sprintf("nodes %q not found", req.node)}

@@ -269,8 +269,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.command(w, r, req)
 	case t.kind == kindForward:
 		s.portForward(w, r, req)
-	case t.kind == kindNode && req.node == "":
+	case (t.kind == kindNode || t.kind == kindDevice) && req.node == "":
 		s.own(w, r, t)
+	case t.kind == kindDevice:
+		s.device(w, r, req)
 	case t.kind == kindNode && t.path == status.Path && s.cfg.Status != nil:
 		s.status(w, r, req.node)
 	default:

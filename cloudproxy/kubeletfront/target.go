@@ -8,6 +8,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/streaming/pkg/httpstream"
+
+	"github.com/skerry-io/skerry/devices/survey"
 )
 
 // kind says how a request is served.
@@ -26,6 +28,8 @@ const (
 	kindAttach
 	// kindForward connects to ports of a pod.
 	kindForward
+	// kindDevice looks at, reads or writes devices of a node.
+	kindDevice
 )
 
 func (k kind) String() string {
@@ -42,6 +46,8 @@ func (k kind) String() string {
 		return "attach"
 	case kindForward:
 		return "portforward"
+	case kindDevice:
+		return "device"
 	}
 	return "unknown"
 }
@@ -129,6 +135,12 @@ func parseTarget(r *http.Request) (target, error) {
 		t.verb = verb
 	}
 	switch {
+	case strings.HasPrefix(t.path, survey.Prefix) && !named:
+		t.kind = kindDevice
+		if r.Method != http.MethodGet && r.Method != http.MethodPost || httpstream.IsUpgradeRequest(r) {
+			return t, &refusal{http.StatusMethodNotAllowed, "method not allowed"}
+		}
+		return t, nil
 	case !isPod && r.Method != http.MethodGet:
 		return t, &refusal{http.StatusMethodNotAllowed, "method not allowed"}
 	case !isPod:

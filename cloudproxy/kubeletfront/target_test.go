@@ -21,6 +21,8 @@ func FuzzParseTarget(f *testing.F) {
 	f.Add("POST", "/checkpoint/ns/p/c", "/api/v1/nodes/n/proxy/checkpoint/ns/p/c", false)
 	f.Add("GET", "/edge/v1/nodes/n/checkpoint/ns/p/c", "", false)
 	f.Add("GET", "/logs/pods/%2e%2e/x", "/api/v1/nodes/https:n:10250/proxy/logs/", false)
+	f.Add("POST", "/devices/live/plant/press-1/write", "/api/v1/nodes/n/proxy/devices/live/plant/press-1/write", false)
+	f.Add("DELETE", "/devices/browse", "", false)
 	f.Fuzz(func(t *testing.T, method, path, uri string, upgrade bool) {
 		r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/", nil) //nolint:forbidigo // a test
 		r.Method, r.URL.Path = method, path
@@ -36,6 +38,10 @@ func FuzzParseTarget(f *testing.F) {
 		case kindNode:
 			if _, pod := podPaths(strings.Split(strings.Trim(got.path, "/"), "/")[0]); pod || got.verb != "get" {
 				t.Errorf("%q is taken for a node's: %+v", path, got)
+			}
+		case kindDevice:
+			if !slices.Equal(subresources(got.path), []string{"proxy"}) || got.verb != map[string]string{"GET": "get", "POST": "create"}[method] || upgrade {
+				t.Errorf("%s %q: %+v", method, path, got)
 			}
 		case kindLogs, kindExec, kindAttach, kindForward:
 			if got.namespace == "" || got.pod == "" || (got.container == "") != (got.kind == kindForward) || !slices.Equal(subresources(got.path), []string{"proxy"}) {

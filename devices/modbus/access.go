@@ -225,15 +225,21 @@ func (c *conn) Identify(ctx context.Context, category pdu.Category) ([]pdu.Objec
 	if err != nil {
 		return nil, err
 	}
+	objects, err := c.identify(ctx, b, category)
+	return objects, refusal(err)
+}
+
+// identify is Identify with the errors of the bus.
+func (c *conn) identify(ctx context.Context, b *shared, category pdu.Category) ([]pdu.Object, error) {
 	var objects []pdu.Object
 	for next, rounds := byte(0), 0; ; rounds++ {
 		data, err := b.Do(ctx, c.call(pdu.Identify(category, next), bus.Control))
 		if err != nil {
-			return nil, refusal(err)
+			return nil, err
 		}
 		id, err := pdu.ParseIdentification(data)
 		if err != nil {
-			return nil, refusal(fmt.Errorf("%w: %w", bus.ErrProtocol, err))
+			return nil, fmt.Errorf("%w: %w", bus.ErrProtocol, err)
 		}
 		objects = append(objects, id.Objects...)
 		if !id.More || id.Next <= next || rounds > 255 { // each round must get further

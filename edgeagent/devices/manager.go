@@ -244,15 +244,3 @@ func (m *Manager) complete(w *wanted) error {
 	w.all = versions.String() + string(whole)
 	return nil
 }
-
-// Conn gives the open connection of a device, nil while there is none.
-func (m *Manager) Conn(namespace, name string) devices.Conn { //nolint:ireturn // the driver's
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, w := range m.workers {
-		if w.namespace == namespace && w.name == name {
-			return w.conn()
-		}
-	}
-	return nil
-}

@@ -189,14 +189,14 @@ func TestDevice(t *testing.T) {
 		return condition(st, "Connected") == "True Connected" && condition(st, "Degraded") == "False AsExpected" &&
 			value(st, "setpoint") == "0" && st.Summary == "2/2 good"
 	})
-	conn := m.Conn("plant", "press-1")
+	conn := connOf(m, "plant", "press-1")
 	b.put(wire.ResourceDevices, "press-1", device("42"))
 	m.Wake("devices/plant/press-1")
 	st := b.until("the desired value", func(st v1alpha1.DeviceStatus) bool { return value(st, "setpoint") == "42" })
 	if condition(st, "Synced") != "True AsDesired" || st.Counters.Writes != 1 {
 		t.Errorf("synced: %s, %d writes", condition(st, "Synced"), st.Counters.Writes)
 	}
-	if m.Conn("plant", "press-1") != conn {
+	if connOf(m, "plant", "press-1") != conn {
 		t.Error("the device was opened anew for another desired value")
 	}
 	b.put(wire.ResourceDevices, "press-1", device(`"fast"`))
@@ -208,7 +208,7 @@ func TestDevice(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Wake("devices/plant/press-1")
-	for m.Conn("plant", "press-1") != nil {
+	for connOf(m, "plant", "press-1") != nil {
 		time.Sleep(time.Millisecond) //nolint:forbidigo // nothing tells of it
 	}
 }
@@ -447,4 +447,10 @@ func TestStatusIsBounded(t *testing.T) {
 	if err != nil || len(text) > maxStatus || w.statusLocked(time.Now()).OmittedTwins == 0 {
 		t.Errorf("%d bytes, %v", len(text), err)
 	}
+}
+
+// connOf is the open connection of a device, nil while there is none.
+func connOf(m *Manager, namespace, name string) devices.Conn { //nolint:ireturn // the driver's
+	l, _ := m.Live(namespace, name)
+	return l.conn
 }

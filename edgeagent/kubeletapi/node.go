@@ -26,6 +26,8 @@ const (
 	// writeBuffer is what an answer holds in memory.
 	writeBuffer = 16 << 10
 
+	devicesPrefix = "/devices/"
+
 	typeJSON    = "application/json"
 	typeText    = "text/plain; charset=utf-8"
 	typeMetrics = "text/plain; version=0.0.4; charset=utf-8"
@@ -52,6 +54,8 @@ type NodeConfig struct {
 	Checkpoint func(ctx context.Context, containerID, file string, timeout time.Duration) error
 	// CheckpointDir is where such files are put.
 	CheckpointDir string
+	// Devices answers below /devices/ and bounds what it does itself.
+	Devices http.Handler
 }
 
 // nodeRoutes adds the paths that belong to the machine.
@@ -85,6 +89,11 @@ func (s *Server) nodeRoutes(mux *http.ServeMux) {
 		mux.HandleFunc("GET /logs", s.bounded(s.logFiles))
 		mux.HandleFunc("GET /logs/{path...}", s.bounded(s.logFiles))
 	}
+	if n.Devices != nil {
+		mux.HandleFunc(devicesPrefix, func(w http.ResponseWriter, r *http.Request) {
+			n.Devices.ServeHTTP(&patientWriter{ResponseWriter: w, rc: http.NewResponseController(w)}, r)
+		})
+	}
 	if n.Checkpoint != nil {
 		mux.HandleFunc("POST /checkpoint/{namespace}/{pod}/{container}", s.bounded(s.checkpoint))
 	}
@@ -114,6 +123,9 @@ func (w *patientWriter) Write(p []byte) (int, error) {
 	_ = w.rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // best effort: a test's writer has none
 	return w.ResponseWriter.Write(p)
 }
+
+// Unwrap is for http.ResponseController, by which no body goes.
+func (w *patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // answer streams what write writes. An error before the first bytes are out is
 // an answer of its own, one after it cuts the answer off.

@@ -414,7 +414,13 @@ func (w *world) config(user string) *rest.Config {
 // means kube-apiserver; "-" means no certificate.
 func (w *world) do(method, path, user string, header ...string) *http.Response {
 	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path, nil)
+	return w.send(method, path, user, nil, header...)
+}
+
+// send is do with a body.
+func (w *world) send(method, path, user string, body io.Reader, header ...string) *http.Response {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), method, w.url+path, body)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -15,6 +15,10 @@ import (
 type Limits struct {
 	Nodes int // 0 is 100,000
 	Depth int // 0 is 64
+	// Skip are nodes that are left out, with what is below them only.
+	Skip []*ua.NodeID
+	// Progress is told how many nodes there are so far, after each level; may be nil.
+	Progress func(nodes int)
 }
 
 // ErrTooMany is in the chain when there were more nodes than the limit: what was
@@ -35,9 +39,13 @@ type Node struct {
 	ValueRank   int32
 	AccessLevel uint8
 	Dimensions  []uint32
+	Description string
 	// Of properties of variables, where they are there.
 	Unit  *ua.EUInformation
 	Range *ua.Range
+
+	// Of methods only.
+	Inputs, Outputs []*ua.Argument
 }
 
 // Walk browses from root along hierarchical references. The server may give the
@@ -50,6 +58,9 @@ func Walk(ctx context.Context, s *session.Session, root *ua.NodeID, l Limits) ([
 		l.Depth = 64
 	}
 	w := walk{s: s, limits: l, at: map[string]int{root.String(): -1}}
+	for _, n := range l.Skip {
+		w.at[n.String()] = -1
+	}
 	level := []*ua.NodeID{root}
 	for depth := 0; len(level) > 0 && depth < l.Depth; depth++ {
 		var err error
@@ -57,6 +68,9 @@ func Walk(ctx context.Context, s *session.Session, root *ua.NodeID, l Limits) ([
 			return nil, err
 		} else if err != nil {
 			return w.nodes, errors.Join(err, w.attributes(ctx))
+		}
+		if l.Progress != nil {
+			l.Progress(len(w.nodes))
 		}
 	}
 	return w.nodes, w.attributes(ctx)
@@ -70,10 +84,11 @@ type walk struct {
 	extras []extra
 }
 
-// extra is a property of a variable that tells of it.
+// extra is a property of a variable, or a method, that tells of it.
 type extra struct {
-	of int
-	id *ua.NodeID
+	of   int
+	id   *ua.NodeID
+	name string
 }
 
 // below browses one level and gives the next.
@@ -124,19 +139,22 @@ func isProperty(r *ua.ReferenceDescription) bool {
 	return r.ReferenceTypeID != nil && r.ReferenceTypeID.Namespace() == 0 && r.ReferenceTypeID.IntID() == id.HasProperty
 }
 
+const inputs = "InputArguments"
+
 func (w *walk) property(of *ua.NodeID, r *ua.ReferenceDescription) {
 	i, ok := w.at[of.String()]
 	if !ok || i < 0 || r.BrowseName.NamespaceIndex != 0 {
 		return
 	}
-	if r.BrowseName.Name == "EngineeringUnits" || r.BrowseName.Name == "EURange" {
-		w.extras = append(w.extras, extra{i, r.NodeID.NodeID})
+	switch name := r.BrowseName.Name; name {
+	case "EngineeringUnits", "EURange", inputs, "OutputArguments":
+		w.extras = append(w.extras, extra{i, r.NodeID.NodeID, name})
 	}
 }
 
 // attributes reads what variables are, all in few requests.
 func (w *walk) attributes(ctx context.Context) error {
-	of := []ua.AttributeID{ua.AttributeIDDataType, ua.AttributeIDValueRank, ua.AttributeIDUserAccessLevel, ua.AttributeIDArrayDimensions}
+	of := []ua.AttributeID{ua.AttributeIDDataType, ua.AttributeIDValueRank, ua.AttributeIDUserAccessLevel, ua.AttributeIDArrayDimensions, ua.AttributeIDDescription}
 	var ask []session.Attribute
 	var which []int
 	for i, n := range w.nodes {
@@ -167,18 +185,36 @@ func (w *walk) attributes(ctx context.Context) error {
 		n.ValueRank, _ = value(len(of)*j + 1).(int32)
 		n.AccessLevel, _ = value(len(of)*j + 2).(uint8)
 		n.Dimensions, _ = value(len(of)*j + 3).([]uint32)
+		if text, ok := value(len(of)*j + 4).(*ua.LocalizedText); ok && text != nil {
+			n.Description = text.Text
+		}
 	}
 	for j, e := range w.extras {
-		object, ok := value(len(of)*len(which) + j).(*ua.ExtensionObject)
-		if !ok {
-			continue
-		}
-		switch v := object.Value.(type) {
-		case *ua.EUInformation:
-			w.nodes[e.of].Unit = v
-		case *ua.Range:
-			w.nodes[e.of].Range = v
-		}
+		w.nodes[e.of].tell(e.name, value(len(of)*len(which)+j))
 	}
 	return nil
+}
+
+// tell takes the value of a property.
+func (n *Node) tell(name string, value any) {
+	switch v := value.(type) {
+	case *ua.ExtensionObject:
+		switch body := v.Value.(type) {
+		case *ua.EUInformation:
+			n.Unit = body
+		case *ua.Range:
+			n.Range = body
+		}
+	case []*ua.ExtensionObject:
+		for _, o := range v {
+			a, ok := o.Value.(*ua.Argument)
+			switch {
+			case !ok || n.Class != ua.NodeClassMethod:
+			case name == inputs:
+				n.Inputs = append(n.Inputs, a)
+			default:
+				n.Outputs = append(n.Outputs, a)
+			}
+		}
+	}
 }

@@ -23,6 +23,9 @@ func (e *RejectedError) Error() string {
 	return fmt.Sprintf("certificate of %s (SHA-256 %s) rejected: %s", e.Subject, e.Fingerprint, e.Reason)
 }
 
+// RejectedFingerprint is what to trust if the server is the right one.
+func (e *RejectedError) RejectedFingerprint() string { return e.Fingerprint }
+
 // Verify decides about a server's certificate: chain is the leaf and maybe its
 // issuers, DER, one behind the other; host is what was dialled, uri the server's
 // ApplicationUri. It gives the leaf's DER, or a *RejectedError; what was rejected is
