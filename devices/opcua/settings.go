@@ -106,7 +106,11 @@ func parseServer(dev *devices.Device, spec *v1alpha1.OPCUA) (server, error) {
 	switch spec.SecurityPolicy {
 	case "", v1alpha1.PolicyBest:
 	default:
-		sv.want.Policy = ua.SecurityPolicyURIPrefix + string(spec.SecurityPolicy)
+		uri, ok := discovery.Policy(string(spec.SecurityPolicy))
+		if !ok {
+			return sv, &devices.ConfigError{Field: "spec.protocol.opcua.securityPolicy", Reason: fmt.Sprintf("%q is none of Best, None, Basic256Sha256, Aes128Sha256RsaOaep, Aes256Sha256RsaPss", spec.SecurityPolicy)}
+		}
+		sv.want.Policy = uri
 	}
 	switch spec.SecurityMode {
 	case "", v1alpha1.ModeBest:

@@ -104,9 +104,32 @@ func tokenFor(e *ua.EndpointDescription, kind ua.UserTokenType) *ua.UserTokenPol
 	return found
 }
 
+// policies are the URIs of the policies that are used, by their names in a Device,
+// which has none of the underscores that two of the URIs have.
+func policies() []string {
+	return []string{
+		ua.SecurityPolicyURINone, ua.SecurityPolicyURIBasic256Sha256, ua.SecurityPolicyURIAes128Sha256RsaOaep, ua.SecurityPolicyURIAes256Sha256RsaPss,
+	}
+}
+
+// PolicyName is a policy's name in a Device.
+func PolicyName(uri string) string {
+	return strings.ReplaceAll(uri[strings.LastIndexByte(uri, '#')+1:], "_", "")
+}
+
+// Policy is the URI of a name in a Device, false for one that is not used.
+func Policy(name string) (uri string, ok bool) {
+	for _, uri := range policies() {
+		if PolicyName(uri) == name {
+			return uri, true
+		}
+	}
+	return "", false
+}
+
 // Describe is an endpoint for people: its policy and mode.
 func Describe(e *ua.EndpointDescription) string {
-	return e.SecurityPolicyURI[strings.LastIndexByte(e.SecurityPolicyURI, '#')+1:] + "/" + mode(e.SecurityMode)
+	return PolicyName(e.SecurityPolicyURI) + "/" + mode(e.SecurityMode)
 }
 
 func mode(m ua.MessageSecurityMode) string {
@@ -116,7 +139,7 @@ func mode(m ua.MessageSecurityMode) string {
 func (w Want) String() string {
 	policy, m := "the best policy", "the best mode"
 	if w.Policy != "" {
-		policy = w.Policy[strings.LastIndexByte(w.Policy, '#')+1:]
+		policy = PolicyName(w.Policy)
 	}
 	if w.Mode != ua.MessageSecurityModeInvalid {
 		m = mode(w.Mode)
