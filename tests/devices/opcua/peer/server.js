@@ -99,6 +99,22 @@ async function main() {
     if (i % 100 === 0) unit = ns.addObject({ organizedBy: addressSpace.rootFolder.objects, browseName: "Unit" + i / 100, nodeId: "s=Unit" + i / 100 });
     ns.addVariable({ componentOf: unit, browseName: "Tag" + i, nodeId: "s=Tag" + i, dataType: "Double", value: { dataType: ua.DataType.Double, value: i } });
   }
+  if (settings.motors) {
+    const type = ns.addObjectType({ browseName: "MotorType" });
+    const speed = ns.addAnalogDataItem({
+      componentOf: type, browseName: "Speed", dataType: "Double", value: { dataType: ua.DataType.Double, value: 0 }, modellingRule: "Mandatory",
+      engineeringUnitsRange: { low: 0, high: 3000 }, engineeringUnits: ua.makeEUInformation("RPM", "rpm", "revolutions per minute"), description: "of the shaft",
+    });
+    const drive = ns.addObject({ componentOf: type, browseName: "Drive", modellingRule: "Mandatory" });
+    ns.addVariable({ componentOf: drive, browseName: "Fault", dataType: "Boolean", modellingRule: "Mandatory", accessLevel: "CurrentRead", userAccessLevel: "CurrentRead", value: { dataType: ua.DataType.Boolean, value: false } });
+    const start = ns.addMethod(type, { browseName: "Start", modellingRule: "Mandatory", inputArguments: [{ name: "ramp", dataType: ua.DataType.Double, description: { text: "in s" } }], outputArguments: [] });
+    const hall = ns.addFolder(addressSpace.rootFolder.objects, { browseName: "Hall 1" });
+    for (let i = 1; i <= settings.motors; i++) {
+      const motor = type.instantiate({ browseName: "Motor " + i, organizedBy: hall, nodeId: "s=Motor" + i });
+      motor.start.bindMethod((input, context, callback) => callback(null, { statusCode: ua.StatusCodes.Good }));
+    }
+    void speed, void start;
+  }
   let count = settings.start || 0, running = true, first = 0, last = 0;
   setInterval(() => {
     if (!running) return;
