@@ -58,8 +58,12 @@ func (r *Result) leave(what, format string, args ...any) {
 
 // tidy orders what was made.
 func (r *Result) tidy() {
-	slices.SortFunc(r.Models, func(a, b v1alpha1.DeviceModel) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(r.Devices, func(a, b v1alpha1.Device) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(r.Models, func(a, b v1alpha1.DeviceModel) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	slices.SortFunc(r.Devices, func(a, b v1alpha1.Device) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
 	slices.SortStableFunc(r.Left, func(a, b Left) int { return cmp.Compare(a.What, b.What) })
 }
 
