@@ -24,6 +24,8 @@ const apiTimeout = 30 * time.Second
 // cluster is how a command finds the Kubernetes API.
 type cluster struct {
 	kubeconfig, context, namespace string
+	// patient is for requests that a device at the other end may take its time for.
+	patient bool
 	// connect and connectDynamic are replaced in tests.
 	connect        func(cluster) (kubernetes.Interface, error)
 	connectDynamic func(cluster) (dynamic.Interface, error)
@@ -74,6 +76,17 @@ func connectDynamic(c cluster) (dynamic.Interface, error) {
 	return client, nil
 }
 
+// contextNamespace is the one that kubectl would take.
+func (c *cluster) contextNamespace() string {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = c.kubeconfig
+	ns, _, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: c.context}).Namespace()
+	if err != nil || ns == "" {
+		return "default"
+	}
+	return ns
+}
+
 // restConfig follows kubectl's rules for which file and context count.
 func restConfig(c cluster) (*rest.Config, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
@@ -87,7 +100,11 @@ func restConfig(c cluster) (*rest.Config, error) {
 		return nil, fmt.Errorf("find the cluster: %w; next: name a file with --kubeconfig", err)
 	}
 	cfg.Timeout = apiTimeout
-	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &advisor{next: next, out: os.Stderr} })
+	out := io.Writer(os.Stderr)
+	if c.patient {
+		cfg.Timeout, out = 0, io.Discard
+	}
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return &advisor{next: next, out: out} })
 	cfg.QPS = -1 // `status` asks for each edge, and bounds what is under way itself
 	cfg.UserAgent = "skerry/" + version
 	return cfg, nil

@@ -39,6 +39,7 @@ On a machine with access to the cluster:
   skerry token create        print the command that joins a machine
   skerry token list          what tokens are out there
   skerry status [EDGE]       which edges are connected, and how well
+  skerry device ...          find, onboard, read and write field devices
   skerry revoke NODE         take a machine's access away
   skerry ca status|rotate    the CA, and a new one in its place
   skerry uninstall           take the cloud proxy out again
@@ -68,7 +69,7 @@ On the machine itself:
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{cmd.CommandPath(), err} })
-	root.AddCommand(newInit(), newUninstall(), newToken(), newRevoke(), newCA(), newStatus(), newJoin(), newReset(), newDoctor(), newSupportBundle(), newGet(), newLogs(), newExec(), newVersion())
+	root.AddCommand(newInit(), newUninstall(), newToken(), newRevoke(), newCA(), newStatus(), newDevice(), newJoin(), newReset(), newDoctor(), newSupportBundle(), newGet(), newLogs(), newExec(), newVersion())
 	return root
 }
 

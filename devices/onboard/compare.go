@@ -34,7 +34,7 @@ func Compare(r Result, models []v1alpha1.DeviceModel, devices []v1alpha1.Device)
 	var out []Change
 	for i := range r.Models {
 		want := &r.Models[i]
-		j := slices.IndexFunc(models, func(m v1alpha1.DeviceModel) bool { return m.Name == want.Name })
+		j := slices.IndexFunc(models, func(m v1alpha1.DeviceModel) bool { return m.Name == want.Name && m.Namespace == want.Namespace })
 		var have any
 		if j >= 0 {
 			have = models[j].Spec
@@ -47,7 +47,7 @@ func Compare(r Result, models []v1alpha1.DeviceModel, devices []v1alpha1.Device)
 	}
 	for i := range r.Devices {
 		want := &r.Devices[i]
-		j := slices.IndexFunc(devices, func(d v1alpha1.Device) bool { return d.Name == want.Name })
+		j := slices.IndexFunc(devices, func(d v1alpha1.Device) bool { return d.Name == want.Name && d.Namespace == want.Namespace })
 		var have any
 		if j >= 0 {
 			have = devices[j].Spec
@@ -59,12 +59,12 @@ func Compare(r Result, models []v1alpha1.DeviceModel, devices []v1alpha1.Device)
 		out = append(out, c)
 	}
 	for i := range models {
-		if m := &models[i]; ours(m.Labels, r) && !slices.ContainsFunc(r.Models, func(w v1alpha1.DeviceModel) bool { return w.Name == m.Name }) {
+		if m := &models[i]; ours(m.Labels, r) && !slices.ContainsFunc(r.Models, func(w v1alpha1.DeviceModel) bool { return w.Name == m.Name && w.Namespace == m.Namespace }) {
 			out = append(out, Change{Kind: "DeviceModel", Name: m.Name, What: Gone})
 		}
 	}
 	for i := range devices {
-		if d := &devices[i]; ours(d.Labels, r) && !slices.ContainsFunc(r.Devices, func(w v1alpha1.Device) bool { return w.Name == d.Name }) {
+		if d := &devices[i]; ours(d.Labels, r) && !slices.ContainsFunc(r.Devices, func(w v1alpha1.Device) bool { return w.Name == d.Name && w.Namespace == d.Namespace }) {
 			out = append(out, Change{Kind: "Device", Name: d.Name, What: Gone})
 		}
 	}
