@@ -119,7 +119,7 @@ func (o *opcuaServer) browse(ctx context.Context, d *devices, server *v1alpha1.O
 	if err != nil {
 		return onboard.Found{}, err
 	}
-	defer stream.Close()
+	defer stream.Close() //nolint:errcheck // it was read
 	found, err := onboard.ReadFound(stream, func(p survey.Progress) {
 		switch p.Doing {
 		case "connect":

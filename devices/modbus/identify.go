@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/skerry-io/skerry/devices"
+	"github.com/skerry-io/skerry/devices/modbus/bus"
 	"github.com/skerry-io/skerry/devices/modbus/pdu"
 	"github.com/skerry-io/skerry/devices/survey"
 	"github.com/skerry-io/skerry/devices/v1alpha1"
@@ -41,6 +42,8 @@ func (d *Driver) Identify(ctx context.Context, m v1alpha1.Modbus) (survey.Identi
 	switch {
 	case errors.Is(err, &pdu.Exception{Code: pdu.IllegalFunction}):
 		return survey.Identification{}, fmt.Errorf("the device answers, but does not have function 43/14 by which it would say who it is: %w", err)
+	case errors.Is(err, bus.ErrTimeout):
+		return survey.Identification{}, fmt.Errorf("unit %d at %s does not answer: it is not there, or has no function 43/14 and does not say so: %w", cfg.unit, cfg.endpoint, err)
 	case err != nil:
 		return survey.Identification{}, fmt.Errorf("unit %d at %s: %w", cfg.unit, cfg.endpoint, refusal(err))
 	}

@@ -127,7 +127,7 @@ func KubeEdge(objects [][]byte, into Into) (Result, error) {
 	}
 	for i := range devs {
 		if err := im.device(&devs[i]); err != nil {
-			return im.r, fmt.Errorf("Device %s: %w", devs[i].Metadata.Name, err)
+			return im.r, fmt.Errorf("the Device %s: %w", devs[i].Metadata.Name, err)
 		}
 	}
 	for _, m := range im.made {
@@ -170,7 +170,7 @@ func (im *importing) read(text []byte, devs []keObject, depth int) ([]keObject, 
 	case o.APIVersion == KubeEdgeVersion && o.Kind == "DeviceModel":
 		m := &keModel{}
 		if err := json.Unmarshal(o.Spec, m); err != nil {
-			return devs, fmt.Errorf("DeviceModel %s: %w", o.Metadata.Name, err)
+			return devs, fmt.Errorf("the DeviceModel %s: %w", o.Metadata.Name, err)
 		}
 		im.model(o, m)
 		return devs, nil

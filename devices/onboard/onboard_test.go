@@ -159,8 +159,10 @@ func TestHostile(t *testing.T) {
 	long := strings.Repeat("ä ", 400)
 	number := &v1alpha1.ValueType{Type: v1alpha1.TypeInt16}
 	f := Found{Nodes: []survey.Node{
-		{ID: "a", Parent: "b", Class: survey.Object}, {ID: "b", Parent: "a", Class: survey.Object},
-		{ID: "c", Parent: "c", Class: survey.Object, Name: "self"}, {ID: "c", Parent: "a", Class: survey.Object},
+		{ID: "a", Parent: "b", Class: survey.Object},
+		{ID: "b", Parent: "a", Class: survey.Object},
+		{ID: "c", Parent: "c", Class: survey.Object, Name: "self"},
+		{ID: "c", Parent: "a", Class: survey.Object},
 		{ID: "d", Parent: "c", Class: survey.Variable, Name: long, Value: number, Access: v1alpha1.ReadOnly, Unit: long, Description: long},
 		{ID: "e", Parent: "c", Class: survey.Variable, Name: long, Value: number, Access: v1alpha1.ReadOnly},
 		{ID: "f", Parent: "c", Class: survey.Variable, Name: "9", Value: &v1alpha1.ValueType{Type: v1alpha1.TypeEnum, TypeName: "none"}, Access: v1alpha1.ReadOnly},
@@ -223,7 +225,7 @@ func TestRegisters(t *testing.T) {
 func TestRegistersFaults(t *testing.T) {
 	for table, want := range map[string]string{
 		"":                                   "line 1: the table is empty; its first line must name columns",
-		"name,adress\n":                      `line 1, column 6: there is no column "adress"; columns are name,`,
+		"name,place\n":                       `line 1, column 6: there is no column "place"; columns are name,`,
 		"address\n1":                         "line 1: no column name",
 		"name,type\nx,int16":                 "line 1: no column address and none reference",
 		"name,address,name\n":                "line 1, column 14 (name): the column is there twice",

@@ -37,7 +37,7 @@ func (v *surveyor) node(n *browse.Node, types *values.Description, names map[str
 	if out.ID, ok = v.link.addressOf(n.ID); !ok {
 		return out, false
 	}
-	out.Parent, _ = v.link.addressOf(n.Parent) // the root's, where there is none
+	out.Parent, _ = v.link.addressOf(n.Parent)                    // the root's, where there is none
 	if n.TypeDefinition != nil && n.Class != ua.NodeClassMethod { // which have i=0
 		out.Type, _ = v.link.addressOf(n.TypeDefinition)
 		out.TypeName = bounded(names[n.TypeDefinition.String()], maxBrowseName)

@@ -23,10 +23,10 @@ const (
 	MaxBody = 256 << 10
 	// MaxLine bounds a line of a browse's answer, in bytes.
 	MaxLine = 1 << 20
-	// DefaultNodes is how many nodes a browse finds at most unless told otherwise,
-	// MaxNodes what it may be told.
+	// DefaultNodes is how many nodes a browse finds at most unless told otherwise.
 	DefaultNodes = 20_000
-	MaxNodes     = 100_000
+	// MaxNodes is how many it may be told.
+	MaxNodes = 100_000
 	// MaxProperties bounds the properties of one read or write.
 	MaxProperties = 1000
 )

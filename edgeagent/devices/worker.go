@@ -98,12 +98,6 @@ func (w *worker) start(ctx context.Context) {
 
 func (w *worker) stop() { w.cancel() }
 
-func (w *worker) conn() devices.Conn { //nolint:ireturn // the driver's
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.open
-}
-
 // change takes other desired values and policies; the connection stays.
 func (w *worker) change(want *wanted) {
 	w.mu.Lock()

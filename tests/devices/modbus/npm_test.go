@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -94,6 +95,9 @@ func TestModbusSerialOfNPM(t *testing.T) {
 		t.Fatalf("the server did not start: %q", lines.Text())
 	}
 
+	if who, err := identified(t, &driver.Driver{}, tcp(port, 1)); err != nil || !strings.HasPrefix(who, "VendorName=Others ProductCode=JS MajorMinorRevision=8") {
+		t.Errorf("identified %q, %v", who, err)
+	}
 	conn, got := open(t, &driver.Driver{}, device(tcp(port, 1)))
 	for name, want := range map[string]devices.Value{
 		"value": uint16(10), "counter": uint16(11), "input": uint16(10005), "on": true, "wide": uint32(20<<16 + 21),
