@@ -89,5 +89,8 @@ func explainEdge(node string, err error) error {
 	case apierrors.IsNotFound(err) && text == "404 page not found":
 		return fmt.Errorf("the agent of edge %s does not know this; next: update it", node)
 	}
+	if text == fmt.Sprintf("nodes %q not found", node) {
+		return fmt.Errorf("there is no edge %s; next: 'skerry status' lists all", node)
+	}
 	return fmt.Errorf("edge %s: %s", node, text)
 }

@@ -40,7 +40,8 @@ models. Of a Modbus device, a table of registers says what it has.
 
 Without -o and --apply it says what would be new, changed or gone in the cluster. A
 second time, names that the cluster has are kept, and desired values, policies and
-whatever else people have added are left alone. Nothing is ever deleted.
+whatever else people have added are left alone. Properties that the device has no more
+are taken out; objects are never deleted.
 
 The table of registers is CSV; its first line names columns:
 ` + onboard.Columns,

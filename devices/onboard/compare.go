@@ -29,7 +29,8 @@ type Change struct {
 }
 
 // Compare says what an apply of r would change in a cluster that has these objects.
-// What people added, such as desired values, stays, and is not told.
+// What people added to a property, such as desired values, is not told, and stays; a
+// property that they added is told as gone, since only the API server knows whose it is.
 func Compare(r Result, models []v1alpha1.DeviceModel, devices []v1alpha1.Device) ([]Change, error) {
 	var out []Change
 	for i := range r.Models {
@@ -137,11 +138,34 @@ func differ(path string, want, have any, lines *[]string) {
 		}
 		return
 	}
+	if strings, ok := texts(want); ok { // a set of which others may have a part
+		there, _ := texts(have)
+		strings = slices.DeleteFunc(strings, func(s string) bool { return slices.Contains(there, s) })
+		if len(strings) > 0 {
+			*lines = append(*lines, fmt.Sprintf("+ %s: %s", path, text(strings)))
+		}
+		return
+	}
 	if _, none := have.(absent); none {
 		*lines = append(*lines, fmt.Sprintf("+ %s: %s", path, text(want)))
 	} else if w, h := text(want), text(have); w != h {
 		*lines = append(*lines, fmt.Sprintf("~ %s: %s -> %s", path, h, w))
 	}
+}
+
+// texts takes a list of strings.
+func texts(v any) ([]string, bool) {
+	list, ok := v.([]any)
+	if !ok || len(list) == 0 {
+		return nil, false
+	}
+	out := make([]string, len(list))
+	for i, e := range list {
+		if out[i], ok = e.(string); !ok {
+			return nil, false
+		}
+	}
+	return out, true
 }
 
 // absent is a field that is not there.

@@ -102,6 +102,7 @@ func TestAgain(t *testing.T) {
 	have.Spec.Properties[i].Name = "oven" // by hand
 	have.Spec.Properties[i].Desired = &v1alpha1.JSON{Raw: []byte("7")}
 	have.Spec.Protocol.OPCUA.SecurityMode = v1alpha1.ModeBest // the API server's default
+	have.Spec.Protocol.OPCUA.Trust = &v1alpha1.OPCUATrust{Fingerprints: []string{"ab", "by hand"}}
 	model := first.Models[0].DeepCopy()
 	if model.Name != have.Spec.ModelRef.Name {
 		t.Fatalf("models %v", first.Models)
@@ -113,6 +114,7 @@ func TestAgain(t *testing.T) {
 
 	in := into()
 	in.Known = known
+	in.Protocol.OPCUA.Trust = &v1alpha1.OPCUATrust{Fingerprints: []string{"ab"}}
 	for n := range f.Nodes {
 		switch node := &f.Nodes[n]; node.Name {
 		case "Analog":
