@@ -23,7 +23,8 @@ func newDevice() *cobra.Command {
 		deviceGet(newDevices()), deviceRead(newDevices()), deviceWrite(newDevices()), deviceCall(newDevices()), deviceTrust(newDevices()))
 	cmd.Aliases = []string{"devices", "dev"}
 	cmd.Long = `Find, onboard, read and write field devices, through the tunnel: no VPN, and nobody
-on site. The edge does it, and the cloud proxy's log says who asked for what.
+on site. The edge does it. The cloud proxy's log says what was asked of which device,
+the cluster's audit log by whom.
 
   skerry device discover --node edge-1 --url opc.tcp://plc:4840    what is there
   skerry device onboard  --node edge-1 --url opc.tcp://plc:4840    what would be made of it
