@@ -311,6 +311,25 @@ func TestDevicesThatMakeNoSense(t *testing.T) {
 	waitDevice(t, ns, "press", "no edge", connected(metav1.ConditionUnknown, "NoSuchEdge"))
 }
 
+// TestDeviceOfTheReadme: what the README shows is taken as it stands there.
+func TestDeviceOfTheReadme(t *testing.T) {
+	ns := newNamespace(t)
+	_, section, _ := strings.Cut(readFile(t, "../../README.md"), "## Devices\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var yaml strings.Builder
+	for line := range strings.Lines(section) {
+		if text, ok := strings.CutPrefix(line, "    "); ok {
+			yaml.WriteString(text)
+		}
+	}
+	cmd := theLab.Command(t.Context(), "-n", ns, "apply", "-f", "-")
+	cmd.Stdin = strings.NewReader(yaml.String())
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "devicemodel.devices.skerry.io/press created") || !strings.Contains(string(out), "device.devices.skerry.io/press-1 created") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // logMemory tells what the agent has.
 func logMemory(t *testing.T, e *lab.Edge, when string) {
 	t.Helper()
