@@ -267,8 +267,13 @@ func (s *Session) admit(number uint64) bool {
 }
 
 func (l *Listener) welcome(s *Session) wire.Welcome {
+	var features []string
+	if slices.Contains(s.hello.Features, featurePackets) {
+		features = append(features, featurePackets)
+	}
 	return wire.Welcome{
-		Version: wire.Version, Replica: l.cfg.Replica, UnixMilli: uint64(time.Now().UnixMilli()),
+		Features: features,
+		Version:  wire.Version, Replica: l.cfg.Replica, UnixMilli: uint64(time.Now().UnixMilli()),
 		Session: s.id, GraceMilli: uint64(s.grace.Milliseconds()), MaxStreams: uint64(s.maxStreams),
 	}
 }

@@ -43,6 +43,8 @@ type carrier struct {
 	gone   chan struct{} // closed then, too
 	wg     sync.WaitGroup
 
+	packets atomic.Pointer[packets] // nil while there are none
+
 	asking atomic.Bool              // the watchdog knows that an answer is due
 	asked  chan struct{}            // rung when something was written
 	moved  chan struct{}            // rung when the edge's network has changed
@@ -116,12 +118,16 @@ func (s *Session) use(c *carrier, at *wire.Resume) bool {
 	streams := s.streams.all()
 	s.mu.Unlock()
 	c.wg.Go(func() { s.listen(c) })
+	c.wg.Go(func() { s.openPackets(c) })
 	if s.edge {
 		s.settle(c)
 	}
 	go func() {
 		s.watch(c) // it returns when the carrier has been given up
 		c.wg.Wait()
+		if p := c.packets.Load(); p != nil {
+			p.stop()
+		}
 		c.release()
 		s.wg.Done()
 	}()
@@ -157,6 +163,9 @@ func (s *Session) unset(c *carrier) bool {
 	s.past = add(s.past, last)
 	s.past.RTT = last.RTT
 	s.local, s.remote = c.conn.LocalAddr(), c.conn.RemoteAddr()
+	if p := c.packets.Load(); p != nil {
+		p.usable.Store(false)
+	}
 	close(c.gone)
 	s.setStateLocked(false)
 	return true

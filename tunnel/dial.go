@@ -29,8 +29,8 @@ const (
 	// firstWindow is how much may come in answer before anything was read.
 	firstWindow = 256 << 10
 	// edgeWindow and cloudWindow bound what one direction of a stream may hold:
-	// 2 MiB fill 10 Mbit/s at 1.6 s of round trip.
-	edgeWindow, cloudWindow = 2 << 20, 1 << 20
+	// 4 MiB fill 10 Mbit/s at 1.2 s of round trip, when what was lost comes after two more.
+	edgeWindow, cloudWindow = 4 << 20, 4 << 20
 	// edgeMemory bounds what an edge's streams may hold, a gateway's whole share.
 	edgeMemory = 32 << 20
 )
@@ -59,6 +59,9 @@ type DialConfig struct {
 	// it looks for its way back. Each look for a carrier asks anew. nil means all
 	// devices with a default route, or none if PacketConn is set.
 	Detours func(addrs []net.Addr) []Way
+	// Packets offers the cloud to send bulk, and second copies of what people type, in
+	// packets of their own beside the carrier's lanes, which links that lose packets need.
+	Packets bool
 	// MaxStreams is how many streams the cloud may have open at once, at most 1000; zero
 	// means 256.
 	MaxStreams int
@@ -111,6 +114,9 @@ func (c *DialConfig) fill() error {
 	}
 	if c.Hello.Incarnation == ([16]byte{}) {
 		_, _ = rand.Read(c.Hello.Incarnation[:]) // never fails
+	}
+	if c.Packets && !slices.Contains(c.Hello.Features, featurePackets) {
+		c.Hello.Features = append(slices.Clone(c.Hello.Features), featurePackets)
 	}
 	c.Hello.MaxStreams = uint64(c.MaxStreams)
 	return nil

@@ -55,7 +55,7 @@ type ListenConfig struct {
 	// MaxStreams is how many streams an edge may have open at once, at most 1000; zero means
 	// 256.
 	MaxStreams int
-	// MaxWindow is how many bytes one direction of a stream may hold; zero means 1 MiB,
+	// MaxWindow is how many bytes one direction of a stream may hold; zero means 4 MiB,
 	// and less than 32 KiB is not possible.
 	MaxWindow int64
 	// MaxMemory is how many bytes the streams of one edge may hold, MaxTotalMemory

@@ -55,6 +55,7 @@ func play(t *testing.T, seed uint64) {
 	here, there := memory[r.IntN(3)], memory[r.IntN(3)]
 	opt.Listen = func(c *tunnel.ListenConfig) { c.MaxMemory = here }
 	opt.Dial = func(c *tunnel.DialConfig) { c.MaxMemory = there }
+	opt.Dial = func(cfg *tunnel.DialConfig) { cfg.Packets = seed%2 == 0 }
 	n := tunneltest.New(t, opt)
 	cloud, edge := n.Pair("edge-1")
 	ctx, cancel := context.WithCancel(t.Context())

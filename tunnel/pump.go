@@ -26,7 +26,15 @@ func (f *frames) put(b *[]byte) {
 // kickLocked starts the stream's pump if there is something to send and none
 // runs. A stream without anything to send has no goroutine.
 func (st *Stream) kickLocked() {
-	if st.pumping || !st.workLocked() || st.s.current.Load() == nil {
+	c := st.s.current.Load()
+	if c == nil || !st.workLocked() {
+		return
+	}
+	if p := st.bulkLocked(c); p != nil {
+		p.enqueue(st)
+		return
+	}
+	if st.pumping {
 		return
 	}
 	st.pumping = st.s.spawn(st.pump)
@@ -79,13 +87,19 @@ func (st *Stream) next(b []byte) (outgoing, bool) {
 	if st.carrier != c {
 		st.carrier, st.lane, st.opened = c, nil, false
 	}
+	if p := st.bulkLocked(c); p != nil {
+		p.enqueue(st)
+		st.pumping = false
+		return outgoing{}, false
+	}
 	if st.unopenedLocked() {
 		b = wire.Append(b, &wire.StreamOpen{ID: st.id, Kind: st.kind, Limit: st.recv.limit})
 		st.opened = true
 	}
-	d, ok := st.send.chunk()
+	d, ok := st.send.chunk(wire.MaxChunk, true)
 	if ok {
 		d.ID = st.id
+		st.copyLocked(c, &d)
 		b = wire.Append(b, &d)
 		if again := st.send.sent(d.Offset, len(d.Bytes)); again > 0 {
 			st.s.replayed.Add(uint64(again))

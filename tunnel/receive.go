@@ -8,8 +8,9 @@ import (
 )
 
 // maxGaps bounds the pieces of a stream that came before those in front of them.
-// Only several carriers at once make any.
-const maxGaps = 1024
+// Only packets, and several carriers at once, make any: as many as packets fit into a
+// window, if each second one is lost.
+const maxGaps = 4096
 
 // piece is bytes at their place.
 type piece struct {
@@ -84,7 +85,11 @@ func (d *receiver) keep(offset uint64, b []byte) {
 			b, offset = b[n:], offset+n
 		}
 	}
-	if len(b) > 0 {
+	switch n := len(d.early); {
+	case len(b) == 0:
+	case n > 0 && d.early[n-1].offset+uint64(len(d.early[n-1].b)) == offset:
+		d.early[n-1].b = append(d.early[n-1].b, b...)
+	default:
 		d.early = append(d.early, piece{offset, slices.Clone(b)})
 	}
 }

@@ -1,6 +1,11 @@
 package tunnel
 
-import "github.com/skerry-io/skerry/tunnel/wire"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
 
 const (
 	// maxUnsent is how much of what was written may wait for its first departure:
@@ -16,6 +21,8 @@ type sender struct {
 	all  []byte // the array of which buf is a part, empty
 	base uint64 // offset of buf[0]
 	next uint64 // what the present carrier sends next
+	// lost has what the present carrier has lost in packets, in order.
+	lost []span
 	top  uint64 // what was sent by any carrier
 	// limit is how far the peer lets us go.
 	limit uint64
@@ -53,26 +60,65 @@ func (d *sender) write(p []byte) {
 }
 
 // drop forgets all bytes.
-func (d *sender) drop() { d.buf, d.all = nil, nil }
+func (d *sender) drop() { d.buf, d.all, d.lost = nil, nil, nil }
 
-// chunk gives what to send next, if there is anything; the bytes are valid until
-// the mutex is released.
-func (d *sender) chunk() (c wire.StreamData, ok bool) {
+// chunk gives what to send next, if there is anything, at most so many bytes; they are
+// valid until the mutex is released. whole says that the direction's end may go with
+// them: it must not be lost.
+func (d *sender) chunk(most int, whole bool) (c wire.StreamData, ok bool) {
 	if d.done || d.aborted {
 		return c, false
 	}
+	if len(d.lost) > 0 {
+		l := &d.lost[0]
+		n := min(l.to-l.from, uint64(most))
+		c.Offset, c.Bytes = l.from, d.buf[l.from-d.base:][:n]
+		if l.from += n; l.from == l.to {
+			d.lost = d.lost[1:]
+		}
+		return c, true
+	}
 	end := d.base + uint64(len(d.buf))
 	n := min(end, d.limit) - min(d.next, d.limit)
-	n = min(n, wire.MaxChunk)
+	n = min(n, uint64(most))
 	c.Offset = d.next
 	c.Bytes = d.buf[d.next-d.base:][:n]
-	c.Fin = d.fin && d.next+n == end
+	c.Fin = whole && d.fin && d.next+n == end
 	if n == 0 && (!c.Fin || d.finSent) {
 		return c, false
 	}
 	d.next += n
 	d.finSent = d.finSent || c.Fin
 	return c, true
+}
+
+// span is bytes from one offset up to another.
+type span struct{ from, to uint64 }
+
+// lose takes in that bytes were lost that left as a packet.
+func (d *sender) lose(from, to uint64) {
+	from = max(from, d.base)
+	if d.done || d.aborted || from >= to {
+		return
+	}
+	i, _ := slices.BinarySearchFunc(d.lost, from, func(l span, from uint64) int { return cmp.Compare(l.from, from) })
+	if i > 0 && d.lost[i-1].to >= from {
+		d.lost[i-1].to = max(d.lost[i-1].to, to)
+		return
+	}
+	if i < len(d.lost) && d.lost[i].from <= to {
+		d.lost[i] = span{from, max(to, d.lost[i].to)}
+		return
+	}
+	d.lost = slices.Insert(d.lost, i, span{from, to})
+}
+
+// data reports whether bytes could be sent now.
+func (d *sender) data() bool {
+	if d.done || d.aborted {
+		return false
+	}
+	return len(d.lost) > 0 || min(d.base+uint64(len(d.buf)), d.limit) > d.next
 }
 
 // sent notes that bytes up to end have left, and gives how many of them for the
@@ -95,6 +141,12 @@ func (d *sender) acked(received, limit uint64) bool {
 		d.buf = d.buf[received-d.base:]
 		d.base = received
 		d.next = max(d.next, received)
+		for len(d.lost) > 0 && d.lost[0].to <= received {
+			d.lost = d.lost[1:]
+		}
+		if len(d.lost) > 0 {
+			d.lost[0].from = max(d.lost[0].from, received)
+		}
 		if len(d.buf) == 0 {
 			d.drop()
 		}
@@ -104,7 +156,7 @@ func (d *sender) acked(received, limit uint64) bool {
 
 // rewind begins again on another carrier, from what the peer has.
 func (d *sender) rewind() {
-	d.next = d.base
+	d.next, d.lost = d.base, nil
 	d.finSent, d.told = false, false
 }
 
@@ -124,5 +176,5 @@ func (d *sender) pending() bool {
 		return false
 	}
 	end := d.base + uint64(len(d.buf))
-	return min(end, d.limit) > d.next || d.fin && !d.finSent && d.next == end
+	return d.data() || d.fin && !d.finSent && d.next == end
 }

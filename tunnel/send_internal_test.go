@@ -24,7 +24,7 @@ func TestSenderKeepsBytesInPlace(t *testing.T) {
 		d.write(p)
 		want = append(want, p...)
 		for {
-			c, ok := d.chunk()
+			c, ok := d.chunk(1<<14, true)
 			if !ok {
 				break
 			}
@@ -65,7 +65,7 @@ func BenchmarkSender(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		d.write(p)
-		_, _ = d.chunk()
+		_, _ = d.chunk(1<<14, true)
 		if len(d.buf) > under {
 			d.acked(d.base+piece, 0)
 		}

@@ -40,6 +40,8 @@ type Stats struct {
 	Links, Resumes, Migrations uint64
 	// ReplayedBytes were sent again on another carrier, DuplicateBytes came again.
 	ReplayedBytes, DuplicateBytes uint64
+	// CopiedBytes were sent twice at once, because the link loses packets.
+	CopiedBytes uint64
 	// Buffered is how many bytes streams may hold at the moment.
 	Buffered int64
 	// ByKind has what each kind of stream did.
@@ -88,6 +90,7 @@ type KindStats struct {
 // guards the fields that are not atomic.
 type counters struct {
 	replayed, duplicate atomic.Uint64
+	copied              atomic.Uint64
 	migrations          atomic.Uint64
 	links               uint64
 	past                link.Stats // of carriers that have ended
@@ -129,8 +132,8 @@ func (s *Session) Stats() Stats {
 		Streams: len(s.streams.streams),
 		Links:   s.links, Resumes: max(s.links, 1) - 1, Migrations: s.migrations.Load(),
 		ReplayedBytes: s.replayed.Load(), DuplicateBytes: s.duplicate.Load(),
-		Buffered: s.memory.used.Load(),
-		ByKind:   make(map[wire.Kind]KindStats, len(s.byKind)),
+		CopiedBytes: s.copied.Load(), Buffered: s.memory.used.Load(),
+		ByKind: make(map[wire.Kind]KindStats, len(s.byKind)),
 	}
 	if c != nil && !closed(c.gone) {
 		live = c.conn.Stats()

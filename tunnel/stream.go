@@ -107,6 +107,7 @@ func (st *Stream) renewLocked() {
 	}
 	d.renewed = now
 	d.limit = d.read + d.window
+	st.flowLocked()
 }
 
 // Write returns errors as Read does. It returns when the stream has taken the
@@ -329,6 +330,7 @@ func (st *Stream) received(f *wire.StreamData) (ok bool) {
 	if dup := len(f.Bytes) - fresh; dup > 0 && len(d.early) == 0 {
 		st.s.duplicate.Add(uint64(dup))
 	}
+	st.widenLocked()
 	if d.whole() {
 		d.finish(wire.CodeOK, io.EOF)
 		d.ended = true

@@ -15,6 +15,8 @@ import (
 // quicConn is a QUIC connection. Its lanes are unidirectional streams.
 type quicConn struct {
 	q      *quic.Conn
+	t      *Transport
+	server bool
 	settle func() // takes the connection off the listener's count of pending ones
 }
 

@@ -32,6 +32,7 @@ type TransportConfig struct {
 type Transport struct {
 	q       *quic.Transport
 	pending *pending
+	inbox   inbox
 }
 
 // NewTransport makes a Transport that owns the socket.
@@ -55,7 +56,9 @@ func NewTransport(cfg TransportConfig) (*Transport, error) {
 		key := quic.TokenGeneratorKey(cfg.TokenKey)
 		q.TokenGeneratorKey = &key
 	}
-	return &Transport{q: q, pending: p}, nil
+	t := &Transport{q: q, pending: p}
+	t.inbox.t = t
+	return t, nil
 }
 
 // Dial makes a connection. A refused or broken handshake gives a *ConnError.
@@ -71,7 +74,7 @@ func (t *Transport) Dial(ctx context.Context, addr net.Addr, conf *tls.Config, l
 		if err != nil {
 			return nil, false, fmt.Errorf("dial %s: %w", addr, connError(err))
 		}
-		return &quicConn{q: q}, false, nil
+		return &quicConn{q: q, t: t}, false, nil
 	}
 	q, err := t.q.DialEarly(ctx, addr, conf, l.config())
 	if err != nil {
@@ -79,10 +82,10 @@ func (t *Transport) Dial(ctx context.Context, addr net.Addr, conf *tls.Config, l
 	}
 	select {
 	case <-q.HandshakeComplete():
-		return &quicConn{q: q}, false, nil // never been here, or as fast as that
+		return &quicConn{q: q, t: t}, false, nil // never been here, or as fast as that
 	default:
 	}
-	early(&quicConn{q: q})
+	early(&quicConn{q: q, t: t})
 	select {
 	case <-q.HandshakeComplete():
 	case <-q.Context().Done():
@@ -98,7 +101,7 @@ func (t *Transport) Dial(ctx context.Context, addr net.Addr, conf *tls.Config, l
 			return nil, false, fmt.Errorf("dial %s: %w", addr, connError(err))
 		}
 	}
-	return &quicConn{q: q}, said, nil
+	return &quicConn{q: q, t: t}, said, nil
 }
 
 // Listen takes connections in.
@@ -107,7 +110,7 @@ func (t *Transport) Listen(conf *tls.Config, l Limits) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", t.q.Conn.LocalAddr(), err)
 	}
-	return &Listener{q: q}, nil
+	return &Listener{q: q, t: t}, nil
 }
 
 // Pending is how many connections are there whose peer is not known yet, and how
@@ -121,11 +124,16 @@ func (t *Transport) Asked() uint64 { return t.pending.countAsked() }
 // Close closes the socket. Connections that are still open end without a word
 // to their peers.
 func (t *Transport) Close() error {
-	return errors.Join(t.q.Close(), t.q.Conn.Close())
+	err := errors.Join(t.q.Close(), t.q.Conn.Close())
+	t.inbox.wg.Wait()
+	return err
 }
 
 // Listener gives connections whose handshake may still go on, see Conn.Handshake.
-type Listener struct{ q *quic.EarlyListener }
+type Listener struct {
+	q *quic.EarlyListener
+	t *Transport
+}
 
 // Accept must be called in a tight loop: quic-go keeps 32 and refuses more.
 func (l *Listener) Accept(ctx context.Context) (Conn, error) { //nolint:ireturn // one of two carriers'
@@ -133,7 +141,7 @@ func (l *Listener) Accept(ctx context.Context) (Conn, error) { //nolint:ireturn 
 	if err != nil {
 		return nil, connError(err)
 	}
-	c := &quicConn{q: q}
+	c := &quicConn{q: q, t: l.t, server: true}
 	go c.receivePings(context.WithoutCancel(ctx)) // ends with the connection
 	if t, ok := q.Context().Value(ticketKey{}).(*ticket); ok {
 		c.settle = t.release

@@ -91,6 +91,10 @@ func newFrame(t Type) Frame { //nolint:ireturn // a decoder's result is an inter
 		return &Resend{}
 	case typeForwardRequest:
 		return &ForwardRequest{}
+	case typePacketAck:
+		return &PacketAck{}
+	case typePacketProbe:
+		return &PacketProbe{}
 	}
 	return nil
 }

@@ -20,7 +20,7 @@ type skerrySession struct{ s *tunnel.Session }
 func newSkerry(ctx context.Context, d Dial) (*tunnel.Session, error) {
 	hello := wire.Hello{Seq: 1, AgentVersion: "bench", OS: runtime.GOOS, Arch: runtime.GOARCH}
 	_, _ = rand.Read(hello.Incarnation[:]) // never fails
-	return tunnel.New(ctx, tunnel.DialConfig{Address: d.Address, TLS: d.TLS, Hello: hello})
+	return tunnel.New(ctx, tunnel.DialConfig{Address: d.Address, TLS: d.TLS, Hello: hello, Packets: true})
 }
 
 func dialSkerry(ctx context.Context, d Dial) (Session, error) {

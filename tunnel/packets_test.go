@@ -1,0 +1,68 @@
+package tunnel_test
+
+import (
+	"bytes"
+	"io"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/skerry-io/skerry/tunnel"
+	"github.com/skerry-io/skerry/tunnel/tunneltest"
+	"github.com/skerry-io/skerry/tunnel/wire"
+)
+
+// carry sends bytes by a stream that one side opens, and fails unless they come out.
+func carry(t *testing.T, from, to *tunnel.Session, kind wire.Kind, n int) (took time.Duration) {
+	t.Helper()
+	st, err := from.Open(t.Context(), kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make([]byte, n)
+	_, _ = rand.NewChaCha8([32]byte{byte(n)}).Read(want)
+	begin := time.Now()
+	go func() {
+		_, _ = st.Write(want)
+		_ = st.CloseWrite()
+	}()
+	got, err := io.ReadAll(accept(t, to))
+	if err != nil || !bytes.Equal(got, want) {
+		t.Fatalf("%d of %d bytes, %v", len(got), n, err)
+	}
+	return time.Since(begin)
+}
+
+// On a link that loses packets bulk is no slower for it than the loss itself makes it:
+// one QUIC connection takes minutes for this.
+func TestBulkInSpiteOfLoss(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		opt  tunneltest.Options
+		most time.Duration
+	}{
+		{"1 %, 60 ms", tunneltest.Options{RTT: 60 * time.Millisecond, Loss: 0.01}, 3 * time.Second},
+		{"5 %, 300 ms", tunneltest.Options{RTT: 300 * time.Millisecond, Loss: 0.05}, 25 * time.Second},
+		{"10 % in bursts, 400 ms", tunneltest.Options{RTT: 400 * time.Millisecond, Loss: 0.1, Burst: 5}, 60 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tt.opt.Dial = func(cfg *tunnel.DialConfig) { cfg.Packets = true }
+				n := tunneltest.New(t, tt.opt)
+				cloud, edge := n.Pair("edge-1")
+				tunneltest.Pass(2 * time.Second) // packets must prove themselves
+				for _, way := range []struct {
+					name     string
+					from, to *tunnel.Session
+				}{{"up", edge, cloud}, {"down", cloud, edge}} {
+					took := carry(t, way.from, way.to, wire.KindKubelet, 4<<20)
+					t.Logf("%s: %v", way.name, took)
+					if took > tt.most {
+						t.Errorf("%s: 4 MiB took %v, want at most %v", way.name, took, tt.most)
+					}
+				}
+			})
+		})
+	}
+}
