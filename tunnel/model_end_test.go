@@ -90,7 +90,8 @@ func playToEnd(t *testing.T, seed uint64) {
 // session lives.
 func useAndLeave(t *testing.T, r *rand.Rand, s *tunnel.Session) bool {
 	t.Helper()
-	st, err := s.Open(t.Context(), wire.KindExec)
+	kind := []wire.Kind{wire.KindExec, wire.KindKubelet}[r.IntN(2)]
+	st, err := s.Open(t.Context(), kind)
 	if err != nil {
 		return s.Err() == nil
 	}

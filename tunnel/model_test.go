@@ -54,8 +54,7 @@ func play(t *testing.T, seed uint64) {
 	memory := []int64{384 << 10, 768 << 10, 8 << 20}
 	here, there := memory[r.IntN(3)], memory[r.IntN(3)]
 	opt.Listen = func(c *tunnel.ListenConfig) { c.MaxMemory = here }
-	opt.Dial = func(c *tunnel.DialConfig) { c.MaxMemory = there }
-	opt.Dial = func(cfg *tunnel.DialConfig) { cfg.Packets = seed%2 == 0 }
+	opt.Dial = func(c *tunnel.DialConfig) { c.MaxMemory, c.Packets = there, seed%2 == 0 }
 	n := tunneltest.New(t, opt)
 	cloud, edge := n.Pair("edge-1")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -92,7 +91,7 @@ func play(t *testing.T, seed uint64) {
 	select {
 	case <-done:
 	case <-time.After(5 * time.Minute):
-		t.Fatalf("seed %d: streams hang; edge %v, cloud %v; %+v", seed, edge.Err(), cloud.Err(), edge.Stats())
+		t.Fatalf("seed %d: streams hang; edge %v, cloud %v; %+v\ncloud%s\nedge%s", seed, edge.Err(), cloud.Err(), edge.Stats(), cloud.Left(), edge.Left())
 	}
 	tunneltest.Pass(30 * time.Second)
 	cancel()
@@ -151,7 +150,8 @@ func echo(t *testing.T, wg *sync.WaitGroup, seed uint64, from *tunnel.Session) {
 	ask, answer := random(r), random(r)
 	how := []string{"reset", "leave", "slow", "", "", ""}[r.IntN(6)]
 	pauses := r.IntN(2) == 0
-	st, err := from.Open(t.Context(), wire.KindExec)
+	kind := []wire.Kind{wire.KindExec, wire.KindKubelet}[r.IntN(2)]
+	st, err := from.Open(t.Context(), kind)
 	if err != nil {
 		t.Fatal(err)
 	}

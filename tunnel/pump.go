@@ -139,6 +139,11 @@ func (st *Stream) deliver(out outgoing) error {
 	st.s.moved()
 	if err == nil && out.fin {
 		err = lane.Close()
+		st.mu.Lock()
+		if st.lane == lane { // what a packet has lost needs another
+			st.lane = nil
+		}
+		st.mu.Unlock()
 	}
 	if err != nil {
 		st.mu.Lock()
