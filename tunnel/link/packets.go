@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"net"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -38,8 +40,9 @@ const (
 const packetLabel = "EXPORTER-skerry-packets"
 
 // Packets are sealed datagrams beside the streams of one QUIC connection, on the same
-// socket and to the same address. They may be lost, come late or come twice, and no
-// congestion control holds them back: that is the caller's.
+// socket and to the same address. They may be lost or come late, those that are later
+// than 4096 others are lost, and no congestion control holds them back: that is the
+// caller's.
 //
 //	1 (1 byte) | receiver's id (8) | number (8) | AES-128-GCM of the payload (+16)
 //
@@ -49,7 +52,9 @@ const packetLabel = "EXPORTER-skerry-packets"
 type Packets struct {
 	t       *Transport
 	remote  func() net.Addr
+	source  []byte // control data, see sourceOf
 	out, in sealer
+	seen    replay // of the socket's reader alone
 	receive func(number uint64, payload []byte)
 }
 
@@ -78,7 +83,7 @@ func OpenPackets(ctx context.Context, conn Conn, receive func(number uint64, pay
 	if err != nil {
 		return nil, fmt.Errorf("keys of packets: %w", err)
 	}
-	p := &Packets{t: c.t, remote: c.q.RemoteAddr, receive: receive}
+	p := &Packets{t: c.t, remote: c.q.RemoteAddr, source: sourceOf(c.q.LocalAddr()), receive: receive}
 	up, down := &p.out, &p.in // the client's, the server's
 	if c.server {
 		up, down = down, up
@@ -147,11 +152,40 @@ func (p *Packets) Send(buf []byte, number uint64, payload []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.t.q.WriteTo(b, p.remote())
+	to := p.remote()
+	if s, ok := p.t.q.Conn.(messageConn); ok {
+		if to, ok := to.(*net.UDPAddr); ok {
+			_, _, err = s.WriteMsgUDP(b, p.source, to)
+			return err
+		}
+	}
+	_, err = p.t.q.WriteTo(b, to)
 	return err
 }
 
-// opened opens a packet in its place.
+// messageConn is a socket that takes control data.
+type messageConn interface {
+	WriteMsgUDP(b, oob []byte, to *net.UDPAddr) (n, oobn int, err error)
+}
+
+// sourceOf gives the control data (ip(7), ipv6(7)) by which packets leave from the
+// address that the peer speaks to, where the socket has several; nil where the kernel
+// is to choose, which is what an edge's does.
+func sourceOf(local net.Addr) []byte {
+	udp, ok := local.(*net.UDPAddr)
+	if !ok || udp.IP.IsUnspecified() {
+		return nil
+	}
+	switch addr := udp.AddrPort().Addr().Unmap(); {
+	case addr.Is4():
+		return unix.PktInfo4(&unix.Inet4Pktinfo{Spec_dst: addr.As4()})
+	case addr.Is6():
+		return unix.PktInfo6(&unix.Inet6Pktinfo{Addr: addr.As16()})
+	}
+	return nil
+}
+
+// opened opens a packet in its place, once.
 func (p *Packets) opened(b []byte) (number uint64, payload []byte, ok bool) {
 	number = binary.BigEndian.Uint64(b[1+packetID:])
 	aead, err := p.in.key(number)
@@ -159,7 +193,7 @@ func (p *Packets) opened(b []byte) (number uint64, payload []byte, ok bool) {
 		return 0, nil, false
 	}
 	payload, err = aead.Open(b[packetHeader:packetHeader], p.in.nonce(number), b[packetHeader:], b[:packetHeader])
-	return number, payload, err == nil
+	return number, payload, err == nil && p.seen.first(number)
 }
 
 // Close ends them.

@@ -30,5 +30,8 @@ func TestPacketsAreSealed(t *testing.T) {
 		if n != number || string(got) != "frames" || !ok {
 			t.Errorf("number %d: %d, %q, %t", number, n, got, ok)
 		}
+		if _, _, ok := p.opened(bytes.Clone(sealed)); ok {
+			t.Errorf("number %d: opened twice", number)
+		}
 	}
 }
