@@ -29,8 +29,9 @@ const (
 	// firstWindow is how much may come in answer before anything was read.
 	firstWindow = 256 << 10
 	// edgeWindow and cloudWindow bound what one direction of a stream may hold:
-	// 4 MiB fill 10 Mbit/s at 1.2 s of round trip, when what was lost comes after two more.
-	edgeWindow, cloudWindow = 4 << 20, 4 << 20
+	// 2 MiB fill 10 Mbit/s at 1.6 s of round trip. packetWindow bounds it where packets
+	// carry the stream: what was lost comes a round trip or two later.
+	edgeWindow, cloudWindow, packetWindow = 2 << 20, 1 << 20, 4 << 20
 	// edgeMemory bounds what an edge's streams may hold, a gateway's whole share.
 	edgeMemory = 32 << 20
 )
@@ -159,7 +160,7 @@ func New(ctx context.Context, cfg DialConfig) (*Session, error) {
 	}
 	s := &Session{
 		edge: true, address: cfg.Address, grace: cfg.Grace, log: cfg.Log, release: func() {}, hello: cfg.Hello,
-		maxStreams: cfg.MaxStreams, peerStreams: earlyStreams, maxWindow: edgeWindow, memory: &memory{max: cfg.MaxMemory},
+		maxStreams: cfg.MaxStreams, peerStreams: earlyStreams, maxWindow: edgeWindow, packetWindow: packetWindow, memory: &memory{max: cfg.MaxMemory},
 	}
 	s.init(ctx)
 	if !cfg.Since.IsZero() {

@@ -55,9 +55,10 @@ type ListenConfig struct {
 	// MaxStreams is how many streams an edge may have open at once, at most 1000; zero means
 	// 256.
 	MaxStreams int
-	// MaxWindow is how many bytes one direction of a stream may hold; zero means 4 MiB,
-	// and less than 32 KiB is not possible.
-	MaxWindow int64
+	// MaxWindow is how many bytes one direction of a stream may hold; zero means 1 MiB,
+	// or 4 MiB where packets carry it, and less than 32 KiB is not possible.
+	MaxWindow    int64
+	packetWindow int64 // MaxWindow where packets carry a stream
 	// MaxMemory is how many bytes the streams of one edge may hold, MaxTotalMemory
 	// those of all edges; zero means 32 MiB and 4 GiB.
 	MaxMemory, MaxTotalMemory int64
@@ -81,8 +82,9 @@ func (c *ListenConfig) fill() error {
 	if c.MaxPending == 0 {
 		c.MaxPending = defaultPending
 	}
+	c.packetWindow = max(c.MaxWindow, baseWindow)
 	if c.MaxWindow == 0 {
-		c.MaxWindow = cloudWindow
+		c.MaxWindow, c.packetWindow = cloudWindow, packetWindow
 	}
 	c.MaxWindow = max(c.MaxWindow, baseWindow)
 	if c.MaxMemory == 0 {

@@ -149,15 +149,7 @@ func (st *Stream) copyOf(b []byte, l *parcel, c *carrier) []byte {
 // come: a path that does not wait for its losses has more under way.
 func (st *Stream) widenLocked() {
 	d := &st.recv
-	if d.window >= firstWindow || urgency(st.kind) < urgency(wire.KindDesired) || d.done {
-		return
-	}
-	c := st.s.current.Load()
-	if c == nil {
-		return
-	}
-	p := c.packets.Load()
-	if p == nil || !p.usable.Load() {
+	if d.window >= firstWindow || d.done || !st.carriedLocked() {
 		return
 	}
 	if more := firstWindow - d.window; st.s.memory.grow(int64(more)) {
@@ -165,6 +157,27 @@ func (st *Stream) widenLocked() {
 		d.window = firstWindow
 		d.limit = max(d.limit, d.read+d.window)
 	}
+}
+
+// carriedLocked reports whether packets carry the stream.
+func (st *Stream) carriedLocked() bool {
+	if urgency(st.kind) < urgency(wire.KindDesired) {
+		return false
+	}
+	c := st.s.current.Load()
+	if c == nil {
+		return false
+	}
+	p := c.packets.Load()
+	return p != nil && p.usable.Load()
+}
+
+// mostLocked is how many bytes a direction may hold.
+func (st *Stream) mostLocked() uint64 {
+	if st.carriedLocked() {
+		return st.s.packetWindow
+	}
+	return st.s.maxWindow
 }
 
 // flowLocked has the peer hear of the stream's limit without waiting for a lane.

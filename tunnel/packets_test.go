@@ -66,3 +66,42 @@ func TestBulkInSpiteOfLoss(t *testing.T) {
 		})
 	}
 }
+
+// A stream holds more where packets carry it, since what was lost comes later, and as
+// much as ever where they do not.
+func TestWindowsAreWiderWithPacketsAlone(t *testing.T) {
+	for _, tt := range []struct {
+		packets     bool
+		least, most int64
+	}{{false, 512 << 10, 1<<20 + 64<<10}, {true, 2 << 20, 4<<20 + 64<<10}} {
+		synctest.Test(t, func(t *testing.T) {
+			n := tunneltest.New(t, tunneltest.Options{
+				RTT: 300 * time.Millisecond, Dial: func(cfg *tunnel.DialConfig) { cfg.Packets = tt.packets },
+			})
+			cloud, edge := n.Pair("edge-1")
+			tunneltest.Pass(2 * time.Second)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				carry(t, edge, cloud, wire.KindKubelet, 16<<20)
+			}()
+			var held int64
+			for !closed(done) {
+				held = max(held, cloud.Stats().Buffered)
+				tunneltest.Pass(50 * time.Millisecond)
+			}
+			if held < tt.least || held > tt.most {
+				t.Errorf("packets %t: a stream may hold %d bytes, want %d to %d", tt.packets, held, tt.least, tt.most)
+			}
+		})
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

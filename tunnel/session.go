@@ -53,6 +53,7 @@ type Session struct {
 
 	maxStreams, peerStreams int    // the peer may have open; this side may
 	maxWindow               uint64 // of one direction of a stream
+	packetWindow            uint64 // maxWindow where packets carry it
 	memory                  *memory
 	frames                  *frames
 	refused                 *refused

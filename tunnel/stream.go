@@ -99,8 +99,8 @@ func (st *Stream) renewLocked() {
 		return
 	}
 	now := time.Now()
-	if now.Sub(d.renewed) < 4*st.s.rtt() && d.window < st.s.maxWindow {
-		if more := min(d.window, st.s.maxWindow-d.window); st.s.memory.grow(int64(more)) {
+	if most := st.mostLocked(); now.Sub(d.renewed) < 4*st.s.rtt() && d.window < most {
+		if more := min(d.window, most-d.window); st.s.memory.grow(int64(more)) {
 			st.taken += int64(more)
 			d.window += more
 		}
@@ -176,7 +176,7 @@ func (st *Stream) writeErrLocked() error {
 
 // growLocked makes room for more bytes under way, as long as there is memory.
 func (st *Stream) growLocked() {
-	step := min(growStep, int(st.s.maxWindow)-st.send.room)
+	step := min(growStep, int(st.mostLocked())-st.send.room)
 	if step > 0 && st.s.memory.grow(int64(step)) {
 		st.taken += int64(step)
 		st.send.room += step

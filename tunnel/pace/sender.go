@@ -17,6 +17,8 @@ const (
 	maxAckDelay = 25 * time.Millisecond
 	// mostPackets bounds what a Sender remembers.
 	mostPackets = 1 << 15
+	// keptPackets is for how many of them there is room when there are none.
+	keptPackets = 1 << 8
 	// mostRate bounds what a path without a bottleneck is taken for.
 	mostRate = 1 << 30
 )
@@ -268,6 +270,9 @@ func (s *Sender[T]) trim() {
 	}
 	s.first += uint64(n)
 	s.packets = s.packets[n:]
+	if len(s.packets) == 0 && cap(s.packets) > keptPackets {
+		s.packets = nil // whoever is idle holds nothing
+	}
 }
 
 // Deadline is when Expire must be called; zero means that nothing is outstanding.
