@@ -7,7 +7,7 @@ import (
 
 const (
 	// firstWindow is how many packets leave before anything is known.
-	firstWindow = 32
+	firstWindow = 16
 	// leastRate is how many packets leave in each round trip, whatever the model says.
 	leastRate = 2.0
 	// burst is how many packets may leave at once, and burstShare what share of a round

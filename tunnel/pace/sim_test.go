@@ -208,7 +208,7 @@ func TestShare(t *testing.T) {
 		for _, jitter := range []time.Duration{0, 30 * time.Millisecond} {
 			p.jitter = jitter
 			t.Run(fmt.Sprintf("%s jitter %v", p.name, jitter), func(t *testing.T) {
-				for seed := range uint64(2) {
+				for seed := range uint64(4) {
 					s := simulate(p, seed)
 					f := s.flow()
 					s.run(22 * time.Second)
@@ -231,28 +231,58 @@ func TestShare(t *testing.T) {
 	}
 }
 
-// Flows that share a path share it fairly.
+// Paths that nothing was tuned on are filled, too.
+func TestAnyPath(t *testing.T) {
+	worst := 1.0
+	for seed := range uint64(60) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		p := path{rtt: time.Duration(15+r.IntN(500)) * time.Millisecond, mbit: 1 + 40*r.Float64()*r.Float64(), loss: 0.08 * r.Float64() * r.Float64()}
+		p.queue = max((0.4+1.6*r.Float64())*p.mbit*1e6/8*p.rtt.Seconds(), 20e3)
+		least := 0.6
+		if r.IntN(3) == 0 {
+			p.jitter, least = p.rtt/10, 0.45
+		}
+		s := simulate(p, seed)
+		f := s.flow()
+		s.run(30 * time.Second)
+		got := s.share(f.got, s.now) / (1 - p.loss)
+		if worst = min(worst, got); got < least {
+			t.Errorf("seed %d: %.0f %% of %.1f Mbit/s, %v and %v jitter, %.1f %% loss, a queue of %.0f KB", seed, 100*got, p.mbit, p.rtt, p.jitter, 100*p.loss, p.queue/1e3)
+		}
+	}
+	t.Logf("the worst has %.0f %% of what is not lost", 100*worst)
+}
+
+// Flows that share a path share it fairly, whether they begin at one instant or one
+// after the other.
 func TestFlowsShare(t *testing.T) {
-	s := simulate(paths[0], 1)
-	var flows []*flow
-	for range 20 {
-		flows = append(flows, s.flow())
-	}
-	s.run(10 * time.Second)
-	for _, f := range flows {
-		f.got = 0
-	}
-	s.delays = nil
-	s.run(40 * time.Second)
-	var sum, squares float64
-	for _, f := range flows {
-		sum += float64(f.got)
-		squares += float64(f.got) * float64(f.got)
-	}
-	slices.Sort(s.delays)
-	jain := sum * sum / 20 / squares
-	t.Logf("Jain %.3f, together %.0f %%, queue %v, drops %d", jain, 100*s.share(int(sum), 30*time.Second), s.delays[len(s.delays)/2], s.drops)
-	if jain < 0.35 { // it should be 0.9
-		t.Errorf("Jain's index is %.3f, want 0.35", jain)
+	for _, apart := range []time.Duration{0, 100 * time.Millisecond, time.Second} {
+		for _, n := range []int{2, 5, 20} {
+			for seed := range uint64(2) {
+				s := simulate(paths[0], seed)
+				var flows []*flow
+				for range n {
+					flows = append(flows, s.flow())
+					s.run(s.now + apart)
+				}
+				s.run(s.now + 10*time.Second)
+				for _, f := range flows {
+					f.got = 0
+				}
+				s.delays, s.drops = nil, 0
+				s.run(s.now + 30*time.Second)
+				var sum, squares float64
+				for _, f := range flows {
+					sum += float64(f.got)
+					squares += float64(f.got) * float64(f.got)
+				}
+				slices.Sort(s.delays)
+				jain := sum * sum / float64(n) / squares
+				t.Logf("%d flows, %v apart: Jain %.3f, together %.0f %%, queue %v, drops %d", n, apart, jain, 100*s.share(int(sum), 30*time.Second), s.delays[len(s.delays)/2], s.drops)
+				if jain < 0.9 {
+					t.Errorf("%d flows, %v apart: Jain's index is %.3f, want 0.9", n, apart, jain)
+				}
+			}
+		}
 	}
 }
