@@ -19,7 +19,8 @@ type Bounds struct {
 	Handshakes int
 	// Streams is how many streams an edge may have open at once; 256, at most 1000.
 	Streams int
-	// StreamMemory is how many bytes one direction of a stream may hold; 1 MiB.
+	// StreamMemory is how many bytes one direction of a stream may hold; 1 MiB. Where
+	// packets carry it (tunnel.ListenConfig.MaxWindow) that may be four times as many.
 	StreamMemory int64
 	// EdgeMemory is how many bytes all streams of an edge may hold, Memory those of all
 	// edges; 32 MiB and 4 GiB.

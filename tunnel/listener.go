@@ -56,7 +56,8 @@ type ListenConfig struct {
 	// 256.
 	MaxStreams int
 	// MaxWindow is how many bytes one direction of a stream may hold; zero means 1 MiB,
-	// or 4 MiB where packets carry it, and less than 32 KiB is not possible.
+	// and less than 32 KiB is not possible. Where packets carry the stream it may hold four
+	// times as many, up to 4 MiB.
 	MaxWindow    int64
 	packetWindow int64 // MaxWindow where packets carry a stream
 	// MaxMemory is how many bytes the streams of one edge may hold, MaxTotalMemory
@@ -82,11 +83,11 @@ func (c *ListenConfig) fill() error {
 	if c.MaxPending == 0 {
 		c.MaxPending = defaultPending
 	}
-	c.packetWindow = max(c.MaxWindow, baseWindow)
 	if c.MaxWindow == 0 {
-		c.MaxWindow, c.packetWindow = cloudWindow, packetWindow
+		c.MaxWindow = cloudWindow
 	}
 	c.MaxWindow = max(c.MaxWindow, baseWindow)
+	c.packetWindow = max(c.MaxWindow, min(4*c.MaxWindow, packetWindow))
 	if c.MaxMemory == 0 {
 		c.MaxMemory = edgeMemory
 	}

@@ -13,6 +13,9 @@ const (
 	lastCopy             = 40 * time.Millisecond
 	// maxCopy is the largest message that is sent twice.
 	maxCopy = 1 << 10
+	// firstCarried is how much the peer may send of a stream that packets carry, from the
+	// first of them on: a start that waits for the window is seconds longer.
+	firstCarried = 2 << 20
 	// lossy is from what share of loss on, as one in so many packets.
 	lossy = 200
 )
@@ -149,12 +152,12 @@ func (st *Stream) copyOf(b []byte, l *parcel, c *carrier) []byte {
 // come: a path that does not wait for its losses has more under way.
 func (st *Stream) widenLocked() {
 	d := &st.recv
-	if d.window >= firstWindow || d.done || !st.carriedLocked() {
+	if d.window >= firstCarried || d.done || !st.carriedLocked() {
 		return
 	}
-	if more := firstWindow - d.window; st.s.memory.grow(int64(more)) {
+	if more := min(firstCarried, st.s.packetWindow) - min(d.window, st.s.packetWindow); st.s.memory.grow(int64(more)) {
 		st.taken += int64(more)
-		d.window = firstWindow
+		d.window += more
 		d.limit = max(d.limit, d.read+d.window)
 	}
 }

@@ -101,7 +101,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.DurationVar(&o.EdgeRenewalGrace.Duration, "edge-renewal-grace", o.EdgeRenewalGrace.Duration, "how long after its end an edge's certificate can still be renewed, by who has its key")
 	f.IntVar(&o.MaxHandshakes, "max-handshakes", o.MaxHandshakes, "handshakes in flight, by UDP and by TCP each; more are refused")
 	f.IntVar(&o.MaxStreams, "max-streams", o.MaxStreams, "streams that an edge may have open at once, at most 1000")
-	f.Var(&o.MaxStreamMemory, "max-stream-memory", "most bytes that one direction of a stream may hold")
+	f.Var(&o.MaxStreamMemory, "max-stream-memory", "most bytes that one direction of a stream may hold; up to four times as many, at most 4Mi, where packets carry it")
 	f.Var(&o.MaxEdgeMemory, "max-edge-memory", "most bytes that all streams of an edge may hold; more streams are refused")
 	f.Var(&o.MaxMemory, "max-memory", "most bytes that the streams of all edges may hold; more streams are refused")
 	f.StringVar(&o.SamplesURL, "samples-url", o.SamplesURL, "where the samples of devices are posted to, such as http://victoria:8428/write; left out, edges send none")

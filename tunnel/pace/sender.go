@@ -6,8 +6,10 @@ import (
 )
 
 const (
-	// firstWindow is how many packets leave before anything is known.
-	firstWindow = 16
+	// firstWindow is how many packets leave before anything is known, and longWindow where
+	// the round trip takes longTime: others that begin beside it are rarer there than it is long.
+	firstWindow, longWindow = 16, 32
+	longTime                = 200 * time.Millisecond
 	// leastRate is how many packets leave in each round trip, whatever the model says.
 	leastRate = 2.0
 	// burst is how many packets may leave at once, and burstShare what share of a round
@@ -15,6 +17,8 @@ const (
 	burst, burstShare = 8, 8
 	// maxAckDelay is the longest that a Receiver keeps an acknowledgement.
 	maxAckDelay = 25 * time.Millisecond
+	// firstTimeout is for what was sent when no round trip was measured yet.
+	firstTimeout = 3 * time.Second
 	// mostPackets bounds what a Sender remembers.
 	mostPackets = 1 << 15
 	// keptPackets is for how many of them there is room when there are none.
@@ -108,12 +112,20 @@ func (s *Sender[T]) rtt() time.Duration {
 	return s.m.srtt
 }
 
+// start is how many packets leave in the first round trip.
+func (s *Sender[T]) start() float64 {
+	if s.rtt() >= longTime {
+		return longWindow
+	}
+	return firstWindow
+}
+
 // rate is what the model believes in, before anything is measured the first window's.
 func (s *Sender[T]) rate() float64 {
 	r := s.m.rate()
 	least := leastRate * float64(s.size) / s.rtt().Seconds()
-	if s.m.phase == starting && s.m.round < 2 {
-		least *= firstWindow / leastRate / startGain
+	if s.m.phase == starting && s.sent < 2*uint64(s.start()) { // probes say nothing of the rate
+		least *= s.start() / leastRate / startGain
 	}
 	r = min(max(r, least), mostRate)
 	if s.cap > 0 {
@@ -295,6 +307,9 @@ func (s *Sender[T]) Deadline() time.Time {
 
 func (s *Sender[T]) timeout() time.Time {
 	wait := s.rtt() + max(4*s.m.rttVar, 10*time.Millisecond) + maxAckDelay
+	if s.m.srtt == 0 {
+		wait = max(wait, firstTimeout)
+	}
 	wait = time.Duration(float64(wait) * math.Pow(1.5, float64(min(s.backoff, 8))))
 	from := s.lastSent
 	if s.heard.After(from) {
