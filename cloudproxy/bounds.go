@@ -11,6 +11,10 @@ import (
 // mostStreams is the tunnel's own limit.
 const mostStreams = 1000
 
+// leastRate is the least that Bounds.EdgeRate may be, in bytes per second: with less a
+// pod's desired state takes minutes.
+const leastRate = 1250
+
 // Bounds are what edges, and strangers who say that they are, can make the proxy
 // hold. Zero means the default of each.
 type Bounds struct {
@@ -25,6 +29,9 @@ type Bounds struct {
 	// EdgeMemory is how many bytes all streams of an edge may hold, Memory those of all
 	// edges; 32 MiB and 4 GiB.
 	EdgeMemory, Memory int64
+	// EdgeRate is how many bytes of bulk an edge is sent in a second, at least 1250; zero
+	// means as many as its link takes.
+	EdgeRate int64
 }
 
 func (b Bounds) check() error {
@@ -44,6 +51,9 @@ func (b Bounds) check() error {
 		case v.value < 0:
 			return &ConfigError{v.name, "is negative"}
 		}
+	}
+	if b.EdgeRate != 0 && b.EdgeRate < leastRate {
+		return &ConfigError{"max-edge-rate", fmt.Sprintf("is less than %d bits per second", 8*leastRate)}
 	}
 	if b.Streams > mostStreams {
 		return &ConfigError{"max-streams", fmt.Sprintf("is more than %d, which the tunnel can't resume at once", mostStreams)}

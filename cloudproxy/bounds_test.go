@@ -46,6 +46,9 @@ func TestBoundsCheck(t *testing.T) {
 		{Bounds{Streams: 1000}, ""},
 		{Bounds{Streams: 1001}, "max-streams"},
 		{Bounds{StreamMemory: 100}, "max-stream-memory"},
+		{Bounds{EdgeRate: 1250}, ""},
+		{Bounds{EdgeRate: 100}, "max-edge-rate"},
+		{Bounds{EdgeRate: -1}, "max-edge-rate"},
 		{Bounds{EdgeMemory: -5}, "max-edge-memory"},
 		{Bounds{Memory: 1000}, "max-memory"},
 	}

@@ -48,6 +48,7 @@ func attempts() map[string]string {
 	const (
 		down    = "only the cloud sends it"
 		session = "names no object and no node; TestForeignSessionIsNotResumed of package tunnel is about whose session it is"
+		packet  = "in packets alone, whose keys are of the session's own handshake: TestPacketsAreSealed of package tunnel/link"
 		exec    = "of a stream that the cloud opens: TestEdgesOpenNoOther"
 	)
 	return map[string]string{
@@ -57,6 +58,7 @@ func attempts() map[string]string {
 		"Welcome": down, "Upsert": down, "Delete": down, "Synced": down, "ReportAck": down, "Resend": down, "Want": down,
 		"StreamOpen": session, "StreamData": session, "StreamAck": session, "StreamAbort": session, "Resume": session,
 		"GoAway": session, "Ping": session, "Pong": session, "Goodbye": session,
+		"PacketAck": packet, "PacketProbe": packet,
 		"ExecRequest": exec, "Data": exec, "Resize": exec, "CloseInput": exec, "Exit": exec, "Error": exec, "ForwardRequest": exec,
 	}
 }

@@ -209,6 +209,7 @@ func (s *Server) listenSessions(ctx context.Context, socks *listeners) (*tunnel.
 		MaxPending:        bounds.Handshakes,
 		MaxStreams:        bounds.Streams,
 		MaxWindow:         bounds.StreamMemory,
+		MaxRate:           bounds.EdgeRate,
 		MaxMemory:         bounds.EdgeMemory,
 		MaxTotalMemory:    bounds.Memory,
 		PacketConn:        socks.edges,

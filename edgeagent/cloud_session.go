@@ -49,6 +49,10 @@ func (a *Agent) uplink(times *timekeeper) (*uplink.Uplink, error) {
 	if a.cfg.OtherUplinks == config.Never {
 		detours = func([]net.Addr) []tunnel.Way { return nil }
 	}
+	maxRate, err := a.cfg.BytesPerSecond()
+	if err != nil {
+		return nil, err
+	}
 	return uplink.New(uplink.Config{
 		Session: func(ctx context.Context, b uplink.Begin) (uplink.Session, error) {
 			conf, err := certs.ClientTLS(trust())
@@ -59,6 +63,8 @@ func (a *Agent) uplink(times *timekeeper) (*uplink.Uplink, error) {
 				Address: a.cfg.Server,
 				Since:   b.Since,
 				Detours: detours,
+				Packets: a.cfg.Packets == config.Auto,
+				MaxRate: maxRate,
 				TLS:     conf,
 				Roots:   a.trust.pool,
 

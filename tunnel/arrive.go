@@ -127,7 +127,7 @@ func (l *Listener) begin(ctx context.Context, in *arrival) error {
 	s := &Session{
 		peer: in.peer, cert: in.cert, hello: *in.hello, grace: l.cfg.Grace,
 		log:        l.cfg.Log.With("edge", in.peer.Node),
-		maxStreams: l.cfg.MaxStreams, peerStreams: int(min(in.hello.MaxStreams, mostStreams)), maxWindow: uint64(l.cfg.MaxWindow), packetWindow: uint64(l.cfg.packetWindow),
+		maxStreams: l.cfg.MaxStreams, peerStreams: int(min(in.hello.MaxStreams, mostStreams)), maxWindow: uint64(l.cfg.MaxWindow), packetWindow: uint64(l.cfg.packetWindow), throttle: throttle{rate: l.cfg.MaxRate},
 		memory: &memory{max: l.cfg.MaxMemory, parent: l.memory}, frames: l.frames, refused: &l.refused,
 	}
 	_, _ = rand.Read(s.id[:]) // never fails

@@ -63,6 +63,9 @@ type DialConfig struct {
 	// Packets offers the cloud to send bulk, and second copies of what people type, in
 	// packets of their own beside the carrier's lanes, which links that lose packets need.
 	Packets bool
+	// MaxRate is how many bytes of bulk, desired state and reports the edge sends in a
+	// second; zero means as many as the path takes. What people type is not bounded.
+	MaxRate int64
 	// MaxStreams is how many streams the cloud may have open at once, at most 1000; zero
 	// means 256.
 	MaxStreams int
@@ -160,7 +163,7 @@ func New(ctx context.Context, cfg DialConfig) (*Session, error) {
 	}
 	s := &Session{
 		edge: true, address: cfg.Address, grace: cfg.Grace, log: cfg.Log, release: func() {}, hello: cfg.Hello,
-		maxStreams: cfg.MaxStreams, peerStreams: earlyStreams, maxWindow: edgeWindow, packetWindow: packetWindow, memory: &memory{max: cfg.MaxMemory},
+		maxStreams: cfg.MaxStreams, peerStreams: earlyStreams, maxWindow: edgeWindow, packetWindow: packetWindow, throttle: throttle{rate: cfg.MaxRate}, memory: &memory{max: cfg.MaxMemory},
 	}
 	s.init(ctx)
 	if !cfg.Since.IsZero() {

@@ -55,6 +55,10 @@ type ListenConfig struct {
 	// MaxStreams is how many streams an edge may have open at once, at most 1000; zero means
 	// 256.
 	MaxStreams int
+	// MaxRate is how many bytes of bulk, desired state and reports the cloud sends to one
+	// edge in a second; zero means as many as the path takes. What people type is not
+	// bounded.
+	MaxRate int64
 	// MaxWindow is how many bytes one direction of a stream may hold; zero means 1 MiB,
 	// and less than 32 KiB is not possible. Where packets carry the stream it may hold four
 	// times as many, up to 4 MiB.

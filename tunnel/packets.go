@@ -85,7 +85,7 @@ func (s *Session) openPackets(c *carrier) {
 		return
 	}
 	p := &packets{
-		s: s, c: c, out: pace.NewSender[parcel](link.SmallPacket, 0, c.conn.Stats().RTT), size: link.SmallPacket - link.PacketOverhead,
+		s: s, c: c, out: pace.NewSender[parcel](link.SmallPacket, float64(s.throttle.rate), c.conn.Stats().RTT), size: link.SmallPacket - link.PacketOverhead,
 		queued: make(map[*Stream]struct{}), touched: make(map[*Stream]struct{}),
 		buf: make([]byte, 0, link.LargePacket), box: make([]byte, 0, link.LargePacket),
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/skerry-io/skerry/tunnel"
+	"github.com/skerry-io/skerry/tunnel/link"
 	"github.com/skerry-io/skerry/tunnel/tunneltest"
 	"github.com/skerry-io/skerry/tunnel/wire"
 )
@@ -92,6 +93,79 @@ func TestWindowsAreWiderWithPacketsAlone(t *testing.T) {
 			}
 			if held < tt.least || held > tt.most {
 				t.Errorf("packets %t: a stream may hold %d bytes, want %d to %d", tt.packets, held, tt.least, tt.most)
+			}
+		})
+	}
+}
+
+// TestHostilePackets are edges whose packets break the protocol, or only seem to.
+func TestHostilePackets(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		frames []byte
+		ends   bool
+	}{
+		{"acknowledges what was never sent", wire.Append(nil, &wire.PacketAck{Ranges: []wire.PacketRange{{First: 5, Last: 1 << 40}}}), true},
+		{"half a frame", []byte{3, 200, 1}, true},
+		{"more than the stream has room for", wire.Append(nil, &wire.StreamData{ID: 1, Offset: 1 << 40, Bytes: []byte("x")}), true},
+		{"of a stream that is not there", wire.Append(nil, &wire.StreamData{ID: 9, Bytes: []byte("x")}), false},
+		{"a probe that says much", wire.Append(nil, &wire.PacketProbe{Padding: make([]byte, 1300)}), false},
+		{"nothing", nil, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := tunneltest.New(t, tunneltest.Options{RTT: rtt})
+				c := hostile(t, n)
+				send(t, c, wire.Append(nil, &wire.Hello{Versions: []uint64{wire.Version}, Features: []string{"packets-1"}}))
+				cloud, err := n.Listener().Accept(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				send(t, c, wire.Append(nil, &wire.StreamOpen{ID: 1, Kind: wire.KindReport, Limit: 1 << 20}))
+				p, err := link.OpenPackets(t.Context(), c, func(uint64, []byte) {})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer p.Close()
+				tunneltest.Pass(time.Second)
+				for number := range uint64(3) {
+					if err := p.Send(nil, number, tt.frames); err != nil {
+						t.Fatal(err)
+					}
+				}
+				tunneltest.Pass(time.Second)
+				if tt.ends {
+					wantSessionError(t, cloud.Err(), wire.CodeProtocol, false)
+				} else if err := cloud.Err(); err != nil {
+					t.Errorf("the session has ended: %v", err)
+				}
+				n.Pair("edge-1")
+			})
+		})
+	}
+}
+
+// An operator's bound holds in each direction, by packets and by lanes.
+func TestMaxRate(t *testing.T) {
+	const up, down, n = 200e3, 100e3, 2 << 20
+	for _, packets := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			net := tunneltest.New(t, tunneltest.Options{
+				RTT:    50 * time.Millisecond,
+				Dial:   func(cfg *tunnel.DialConfig) { cfg.Packets, cfg.MaxRate = packets, up },
+				Listen: func(cfg *tunnel.ListenConfig) { cfg.MaxRate = down },
+			})
+			cloud, edge := net.Pair("edge-1")
+			tunneltest.Pass(2 * time.Second)
+			for _, way := range []struct {
+				name     string
+				from, to *tunnel.Session
+				rate     float64
+			}{{"up", edge, cloud, up}, {"down", cloud, edge, down}} {
+				took := carry(t, way.from, way.to, wire.KindKubelet, n)
+				if rate := n / took.Seconds(); rate > 1.05*way.rate || rate < 0.8*way.rate {
+					t.Errorf("packets %t, %s: %.0f bytes per second, want a little less than %.0f", packets, way.name, rate, way.rate)
+				}
 			}
 		})
 	}

@@ -134,6 +134,7 @@ func (st *Stream) deliver(out outgoing) error {
 			return nil
 		}
 	}
+	st.spaced(out.carrier, len(out.frame))
 	st.s.wrote()
 	_, err := lane.Write(out.frame)
 	st.s.moved()

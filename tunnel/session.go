@@ -54,6 +54,7 @@ type Session struct {
 	maxStreams, peerStreams int    // the peer may have open; this side may
 	maxWindow               uint64 // of one direction of a stream
 	packetWindow            uint64 // maxWindow where packets carry it
+	throttle                throttle
 	memory                  *memory
 	frames                  *frames
 	refused                 *refused

@@ -90,7 +90,7 @@ func serve(ctx context.Context, opts *options, client kubernetes.Interface, obje
 
 		Bounds: cloudproxy.Bounds{
 			Handshakes: opts.MaxHandshakes, Streams: opts.MaxStreams, StreamMemory: opts.MaxStreamMemory.Value(),
-			EdgeMemory: opts.MaxEdgeMemory.Value(), Memory: opts.MaxMemory.Value(),
+			EdgeMemory: opts.MaxEdgeMemory.Value(), Memory: opts.MaxMemory.Value(), EdgeRate: opts.MaxEdgeRate.Value() / 8,
 		},
 		Version: version,
 		Log:     log,

@@ -44,6 +44,7 @@ type options struct {
 	MaxStreamMemory resource.QuantityValue `json:"maxStreamMemory"`
 	MaxEdgeMemory   resource.QuantityValue `json:"maxEdgeMemory"`
 	MaxMemory       resource.QuantityValue `json:"maxMemory"`
+	MaxEdgeRate     resource.QuantityValue `json:"maxEdgeRate"`
 
 	SamplesURL               string `json:"samplesURL,omitempty"`
 	SamplesFormat            string `json:"samplesFormat,omitempty"`
@@ -76,6 +77,7 @@ func defaultOptions() options {
 		MaxStreamMemory: quantity("1Mi"),
 		MaxEdgeMemory:   quantity("32Mi"),
 		MaxMemory:       quantity("4Gi"),
+		MaxEdgeRate:     quantity("0"),
 	}
 }
 
@@ -104,6 +106,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.Var(&o.MaxStreamMemory, "max-stream-memory", "most bytes that one direction of a stream may hold; up to four times as many, at most 4Mi, where packets carry it")
 	f.Var(&o.MaxEdgeMemory, "max-edge-memory", "most bytes that all streams of an edge may hold; more streams are refused")
 	f.Var(&o.MaxMemory, "max-memory", "most bytes that the streams of all edges may hold; more streams are refused")
+	f.Var(&o.MaxEdgeRate, "max-edge-rate", "most bits per second of logs, copies and desired state that one edge is sent, such as 2M; 0 means as many as its link takes")
 	f.StringVar(&o.SamplesURL, "samples-url", o.SamplesURL, "where the samples of devices are posted to, such as http://victoria:8428/write; left out, edges send none")
 	f.StringVar(&o.SamplesFormat, "samples-format", o.SamplesFormat, "influx (line protocol) or json (an object a line)")
 	f.StringVar(&o.SamplesAuthorizationFile, "samples-authorization-file", o.SamplesAuthorizationFile, "file with the value of the header Authorization for --samples-url")

@@ -26,7 +26,7 @@ const (
 	Kind       = "EdgeAgentConfig"
 )
 
-// Values of OtherUplinks, and of CgroupDriver.
+// Values of OtherUplinks and Packets, and of CgroupDriver.
 const (
 	Auto  = "auto"
 	Never = "never"
@@ -53,6 +53,14 @@ type Config struct {
 	// chooses carry the session to the cloud while that one seems dead: auto, all that
 	// have a default route; never, where only a VPN's device may.
 	OtherUplinks string `json:"otherUplinks,omitempty"`
+	// Packets says whether logs, copies and reports may travel in packets beside QUIC's
+	// streams, as fast as links allow that lose packets: auto, where both sides can; or
+	// never.
+	Packets string `json:"packets,omitempty"`
+	// MaxRate is how many bits of them the agent sends in a second, as a Kubernetes
+	// quantity such as 2M; empty means as many as the link takes. What people type is not
+	// bounded.
+	MaxRate string `json:"maxRate,omitempty"`
 	// StateDir holds the store and the pods' volumes.
 	StateDir string `json:"stateDir,omitempty"`
 	// CertDir holds ca.crt, edge.crt and edge.key.
@@ -124,6 +132,7 @@ func Default() Config {
 		APIVersion:    APIVersion,
 		Kind:          Kind,
 		OtherUplinks:  Auto,
+		Packets:       Never,
 		StateDir:      "/var/lib/skerry",
 		CertDir:       "/etc/skerry/pki",
 		CRISocket:     "unix:///run/containerd/containerd.sock",
@@ -198,6 +207,12 @@ func (c *Config) Validate() error {
 	if c.OtherUplinks != Auto && c.OtherUplinks != Never {
 		return &Error{"otherUplinks", fmt.Sprintf("%q is neither %s nor %s", c.OtherUplinks, Auto, Never)}
 	}
+	if c.Packets != Auto && c.Packets != Never {
+		return &Error{"packets", fmt.Sprintf("%q is neither %s nor %s", c.Packets, Auto, Never)}
+	}
+	if _, err := c.BytesPerSecond(); err != nil {
+		return err
+	}
 	for _, d := range []struct{ field, path string }{
 		{"stateDir", c.StateDir}, {"certDir", c.CertDir}, {"podLogsDir", c.PodLogsDir}, {"cgroupRoot", c.CgroupRoot},
 	} {
@@ -251,6 +266,7 @@ func (c *Config) Marshal() ([]byte, error) {
 	short, def := *c, Default()
 	for _, f := range []struct{ of, def *string }{
 		{&short.OtherUplinks, &def.OtherUplinks},
+		{&short.Packets, &def.Packets},
 		{&short.StateDir, &def.StateDir},
 		{&short.CertDir, &def.CertDir},
 		{&short.CRISocket, &def.CRISocket},
