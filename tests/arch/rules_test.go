@@ -42,6 +42,7 @@ var doors = map[string][]string{
 	"k8s.io/kubelet/pkg/apis/stats":         {"edgeagent/stats"},
 	"k8s.io/utils":                          {"cloudproxy/kubeletfront"}, // exit codes for cri-streaming
 	"golang.org/x/net/http/httpproxy":       {"tunnel/link"},
+	"golang.org/x/net/ipv4":                 {"tunnel/link"},
 	"golang.org/x/net/websocket":            {"cloudproxy/kubeletfront"},
 	"golang.org/x/time":                     {"cloudproxy/enroll"},
 	"golang.org/x/term":                     {"cmd/skerry"},

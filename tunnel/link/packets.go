@@ -29,9 +29,10 @@ const (
 	packetKey   = 16
 	packetIV    = 12
 
-	// SmallPacket and LargePacket are the sizes of packets, as UDP carries them: the one
-	// passes everywhere, the other on most paths.
-	SmallPacket, LargePacket = packetSize, 1452
+	// SmallPacket is a size of packets, as UDP carries them, that passes everywhere, and
+	// LargePacket one that does on most paths.
+	SmallPacket = packetSize
+	LargePacket = 1452
 	// PacketOverhead is what of it is not payload.
 	PacketOverhead = packetHeader + packetTag
 )
@@ -216,8 +217,13 @@ func (i *inbox) add(ctx context.Context, p *Packets) {
 		i.by = make(map[[packetID]byte]*Packets)
 	}
 	i.by[p.in.id] = p
-	if !i.reading {
-		i.reading = true
+	if i.reading {
+		return
+	}
+	i.reading = true
+	if s, ok := i.t.q.Conn.(*Socket); ok {
+		s.inbox.Store(i)
+	} else {
 		i.wg.Go(func() { i.read(context.WithoutCancel(ctx)) })
 	}
 }
@@ -230,7 +236,28 @@ func (i *inbox) remove(p *Packets) {
 	}
 }
 
-// read ends with the socket.
+// take takes in what has come, and reports whether it is a packet's. Only one goroutine
+// calls it.
+func (i *inbox) take(b []byte) bool {
+	if len(b) == 0 || b[0] != packetMark {
+		return false
+	}
+	if len(b) < PacketOverhead {
+		return true
+	}
+	i.mu.Lock()
+	p := i.by[[packetID]byte(b[1:1+packetID])]
+	i.mu.Unlock()
+	if p == nil {
+		return true
+	}
+	if number, payload, ok := p.opened(b); ok {
+		p.receive(number, payload)
+	}
+	return true
+}
+
+// read is for sockets that are no Socket; it ends with the socket.
 func (i *inbox) read(ctx context.Context) {
 	buf := make([]byte, 1500)
 	for {
@@ -238,17 +265,6 @@ func (i *inbox) read(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		if n < PacketOverhead || buf[0] != packetMark {
-			continue
-		}
-		i.mu.Lock()
-		p := i.by[[packetID]byte(buf[1:1+packetID])]
-		i.mu.Unlock()
-		if p == nil {
-			continue
-		}
-		if number, payload, ok := p.opened(buf[:n]); ok {
-			p.receive(number, payload)
-		}
+		i.take(buf[:n])
 	}
 }

@@ -15,7 +15,6 @@ type cubic struct {
 	threshold, reno  float64
 	epoch, lowered   time.Duration
 	inflight, got    int
-	minRTT, lastSent time.Duration
 }
 
 func (s *simulation) cubic() *cubic {
@@ -47,7 +46,7 @@ func (c *cubic) acked(sent time.Duration) {
 	} else {
 		k := math.Cbrt(c.most * (1 - beta) / scale)
 		t := (c.s.now - c.epoch + rtt).Seconds()
-		target := min(max(scale*math.Pow(t-k, 3)+c.most, c.window), 1.5*c.window)
+		target := min(max(scale*(t-k)*(t-k)*(t-k)+c.most, c.window), 1.5*c.window)
 		c.reno += 3 * (1 - beta) / (1 + beta) / c.window
 		c.window = max(c.window+(target-c.window)/c.window, c.reno)
 	}

@@ -161,6 +161,7 @@ func (m *model) gain(now time.Time, inflight, bdp, size float64) float64 {
 		if m.flooded {
 			m.low, m.lowMin = now.Add(max(lowTime, m.minRTT)), 0
 		}
+	case cruising:
 	}
 	if now.Sub(m.stepAt) > m.minRTT {
 		m.step, m.stepAt = (m.step+1)%cycle, now

@@ -57,7 +57,7 @@ func (m *model) tolerable() time.Duration { return max(m.minRTT/queueShare, queu
 
 // waiting reports that all packets of the round had to wait in a queue.
 func (m *model) waiting() bool {
-	return m.roundMin-m.minRTT > max(m.tolerable(), time.Duration(jitters*m.jitter))
+	return m.roundMin-m.minRTT > max(m.tolerable(), jitters*m.jitter)
 }
 
 // judge finds out what the round says of the queue, and what kind of loss its is. A round
