@@ -29,9 +29,9 @@ const (
 	packetKey   = 16
 	packetIV    = 12
 
-	// SmallPacket is a size of packets, as UDP carries them, that passes everywhere, and
-	// LargePacket one that does on most paths.
+	// SmallPacket is a size of packets, as UDP carries them, that passes everywhere.
 	SmallPacket = packetSize
+	// LargePacket is one that passes on most paths.
 	LargePacket = 1452
 	// PacketOverhead is what of it is not payload.
 	PacketOverhead = packetHeader + packetTag

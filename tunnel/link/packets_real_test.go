@@ -75,7 +75,7 @@ func realPair(t *testing.T, address string, socket func(cloud *net.UDPAddr) net.
 func TestPacketsWaitForTheirReader(t *testing.T) {
 	const n = 200
 	var came atomic.Int64
-	busy := make(chan struct{})
+	busy, all := make(chan struct{}), make(chan struct{})
 	edge, cloud := realPair(t, "127.0.0.1", func(*net.UDPAddr) net.PacketConn {
 		s, err := ListenUDP(0)
 		if err != nil {
@@ -84,8 +84,11 @@ func TestPacketsWaitForTheirReader(t *testing.T) {
 		return s
 	})
 	in, err := OpenPackets(t.Context(), edge, func(uint64, []byte) {
-		if came.Add(1) == 1 {
+		switch came.Add(1) {
+		case 1:
 			<-busy
+		case n:
+			close(all)
 		}
 	})
 	if err != nil {
@@ -103,11 +106,10 @@ func TestPacketsWaitForTheirReader(t *testing.T) {
 		}
 	}
 	close(busy)
-	for end := time.Now().Add(5 * time.Second); came.Load() < n && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-	}
-	if got := came.Load(); got != n {
-		t.Errorf("%d packets of %d", got, n)
+	select {
+	case <-all:
+	case <-time.After(5 * time.Second):
+		t.Errorf("%d packets of %d", came.Load(), n)
 	}
 }
 

@@ -10,11 +10,11 @@ import (
 // function and its Reno-friendly region. A packet that the queue drops is known one
 // round trip later, as by SACK, and lowers the window once in a round trip.
 type cubic struct {
-	s                *simulation
-	window, most     float64 // packets
-	threshold, reno  float64
-	epoch, lowered   time.Duration
-	inflight, got    int
+	s               *simulation
+	window, most    float64 // packets
+	threshold, reno float64
+	epoch, lowered  time.Duration
+	inflight, got   int
 }
 
 func (s *simulation) cubic() *cubic {
