@@ -132,7 +132,7 @@ func Default() Config {
 		APIVersion:    APIVersion,
 		Kind:          Kind,
 		OtherUplinks:  Auto,
-		Packets:       Never,
+		Packets:       Auto,
 		StateDir:      "/var/lib/skerry",
 		CertDir:       "/etc/skerry/pki",
 		CRISocket:     "unix:///run/containerd/containerd.sock",
