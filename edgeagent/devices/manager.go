@@ -34,6 +34,8 @@ type Config struct {
 	Drivers map[string]devices.Driver
 	// Node is the name of this edge: Devices of others are left alone. Required.
 	Node string
+	// Bus is told what the devices tell; nil is none.
+	Bus Bus
 	// Log may be nil, which discards.
 	Log *slog.Logger
 }
@@ -56,6 +58,9 @@ func New(cfg Config) (*Manager, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Bus == nil {
+		cfg.Bus = noBus{}
 	}
 	return &Manager{cfg: cfg, bell: make(chan struct{}, 1), workers: make(map[string]*worker)}, nil
 }
@@ -129,6 +134,7 @@ func (m *Manager) sync(ctx context.Context) error {
 			delete(m.workers, uid)
 			if next == nil {
 				m.cfg.Log.Info("device is no longer this edge's", "device", w.key())
+				m.cfg.Bus.Removed(w.busName())
 				if err := m.cfg.Store.Forget(sourceOf(uid), factState+uid, factCounters+uid, factMemory+uid); err != nil && !errors.Is(err, store.ErrDiskFull) {
 					return err
 				}

@@ -405,7 +405,7 @@ func TestPanic(t *testing.T) {
 // TestLargeBatch: frames fit into reports, and a value that does not is told as
 // too large.
 func TestLargeBatch(t *testing.T) {
-	w := newWorker(Config{Store: newBed(t).store, Log: slog.New(slog.DiscardHandler)}, &wanted{device: device("")})
+	w := newWorker(Config{Store: newBed(t).store, Bus: noBus{}, Log: slog.New(slog.DiscardHandler)}, &wanted{device: device("")})
 	var in []devices.Sample
 	for i := range 3000 {
 		in = append(in, devices.Sample{Property: "count", Value: fmt.Sprintf("%0100d", i)})
@@ -439,7 +439,7 @@ func TestStatusIsBounded(t *testing.T) {
 		m.Properties = append(m.Properties, v1alpha1.Property{Name: name, ValueType: v1alpha1.ValueType{Type: v1alpha1.TypeString}})
 		d.Spec.Properties = append(d.Spec.Properties, v1alpha1.DeviceProperty{Name: name})
 	}
-	w := newWorker(Config{Store: newBed(t).store, Log: slog.New(slog.DiscardHandler)}, &wanted{device: d, model: &m})
+	w := newWorker(Config{Store: newBed(t).store, Bus: noBus{}, Log: slog.New(slog.DiscardHandler)}, &wanted{device: d, model: &m})
 	for _, v := range w.twins {
 		v.known, v.shown = true, devices.Sample{Value: fmt.Sprintf("%02000d", 1)}
 	}

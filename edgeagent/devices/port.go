@@ -85,6 +85,7 @@ func (p port) Report(h devices.Health) {
 		lost = w.lostLocked(now)
 	}
 	w.mu.Unlock()
+	w.cfg.Bus.Health(w.busName(), h)
 	w.tell(lost)
 	w.ring()
 }
@@ -128,6 +129,9 @@ func (p port) Deliver(ctx context.Context, b devices.Batch) error {
 		counters.Lost += int64(min(g.Lost, 1<<40))
 	}
 	err := w.store(ctx, on, b, counters)
+	if err == nil {
+		w.tellBus(b)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil {
@@ -213,6 +217,7 @@ func (w *worker) tell(samples []devices.Sample) {
 	if err != nil {
 		w.log.Warn("changes of quality can't be stored", "error", err)
 	}
+	w.cfg.Bus.Samples(w.busName(), samples)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.showLocked(samples)

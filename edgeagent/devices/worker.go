@@ -111,6 +111,7 @@ func (w *worker) change(want *wanted) {
 func (w *worker) configureLocked() {
 	model := w.want.model
 	w.order = nil
+	defer w.introduceLocked()
 	if model == nil {
 		return
 	}
@@ -182,11 +183,13 @@ func (w *worker) setFault(f *fault) {
 		if w.health.Connected || w.restored {
 			lost = w.lostLocked(time.Now())
 		}
-		w.health = devices.Health{Reason: f.reason, Message: f.message}
+		w.health = devices.Health{Reason: f.reason, Message: f.message, Since: time.Now()}
 		w.open = nil
 	}
+	h := w.health
 	w.mu.Unlock()
 	w.tell(lost)
+	w.cfg.Bus.Health(w.busName(), h)
 	w.ring()
 }
 
