@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -158,6 +159,7 @@ type client struct {
 	*paho.Client
 	t    *testing.T
 	came chan *paho.Publish
+	left []*paho.Publish // that nobody has waited for yet
 }
 
 func dial(t *testing.T, addr, user string) *client {
@@ -191,9 +193,15 @@ func (c *client) subscribe(filters ...string) {
 	}
 }
 
-// until waits for a message that holds.
+// until waits for the first message that holds, of those that no other wait has taken.
 func (c *client) until(what string, holds func(*paho.Publish) bool) *paho.Publish {
 	c.t.Helper()
+	for i, p := range c.left {
+		if holds(p) {
+			c.left = slices.Delete(c.left, i, i+1)
+			return p
+		}
+	}
 	limit := time.After(time.Minute)
 	for {
 		select {
@@ -201,6 +209,7 @@ func (c *client) until(what string, holds func(*paho.Publish) bool) *paho.Publis
 			if holds(p) {
 				return p
 			}
+			c.left = append(c.left, p)
 		case <-limit:
 			c.t.Fatalf("waited a minute for %s", what)
 		}

@@ -26,7 +26,7 @@ var doors = map[string][]string{
 	"github.com/fsnotify/fsnotify":          {"edgeagent/kubeletapi/logs"},
 	"github.com/godbus/dbus/v5":             {"edgeagent/pods/cgroups/systemd"},
 	"github.com/gopcua/opcua":               {"devices/opcua"},
-	"github.com/eclipse/paho.golang":        {"edgeagent/bus/external"},
+	"github.com/eclipse/paho.golang":        {"edgeagent/bus/external", inTests},
 	"github.com/klauspost/compress/zstd":    {"tunnel/dictionary", "tunnel/compress"},
 	"github.com/mochi-mqtt/server/v2":       {"edgeagent/bus/embedded"},
 	"github.com/prometheus/client_golang":   {"cloudproxy", "cmd/cloudproxy"},
@@ -43,7 +43,7 @@ var doors = map[string][]string{
 	"k8s.io/klog":                           {"cmd/daemon"},
 	"k8s.io/kubelet/pkg/apis/stats":         {"edgeagent/stats"},
 	"k8s.io/utils":                          {"cloudproxy/kubeletfront"}, // exit codes for cri-streaming
-	"golang.org/x/crypto/bcrypt":            {"edgeagent/bus/embedded"},
+	"golang.org/x/crypto/bcrypt":            {"edgeagent/bus/embedded", inTests},
 	"golang.org/x/net/http/httpproxy":       {"tunnel/link"},
 	"golang.org/x/net/ipv4":                 {"tunnel/link"},
 	"golang.org/x/net/websocket":            {"cloudproxy/kubeletfront"},
