@@ -20,7 +20,6 @@ import (
 	"github.com/skerry-io/skerry/edgeagent/config"
 	"github.com/skerry-io/skerry/edgeagent/cri"
 	"github.com/skerry-io/skerry/edgeagent/desired"
-	"github.com/skerry-io/skerry/edgeagent/devices"
 	"github.com/skerry-io/skerry/edgeagent/images"
 	"github.com/skerry-io/skerry/edgeagent/pods"
 	"github.com/skerry-io/skerry/edgeagent/pods/cgroups"
@@ -165,7 +164,7 @@ func (a *Agent) serve(ctx context.Context, on machineParts, st *store.Store) err
 	if err != nil {
 		return err
 	}
-	field, err := devices.New(devices.Config{Store: st, Report: rep, Drivers: a.cfg.Drivers, Node: a.cfg.NodeName, Log: a.log})
+	field, local, err := a.devices(st, rep)
 	if err != nil {
 		return err
 	}
@@ -181,7 +180,7 @@ func (a *Agent) serve(ctx context.Context, on machineParts, st *store.Store) err
 	if err != nil {
 		return err
 	}
-	api, err := a.kubeletAPI(on, mgr, measure, field, &agentMetrics{node: a.cfg.NodeName, version: a.cfg.Version, started: time.Now(), pods: mgr, store: st, up: up})
+	api, err := a.kubeletAPI(on, mgr, measure, field, &agentMetrics{node: a.cfg.NodeName, version: a.cfg.Version, started: time.Now(), pods: mgr, store: st, up: up, bus: local})
 	if err != nil {
 		return err
 	}
@@ -200,6 +199,7 @@ func (a *Agent) serve(ctx context.Context, on machineParts, st *store.Store) err
 		rep.Run,
 		mgr.Run,
 		field.Run,
+		local.run,
 		issued.Run,
 		b.short.Run,
 		files.Run,

@@ -27,6 +27,7 @@ type agentMetrics struct {
 	pods          *pods.Manager
 	store         *store.Store
 	up            *uplink.Uplink
+	bus           *localBus // nil for none
 }
 
 func (m *agentMetrics) write(_ context.Context, w io.Writer) error {
@@ -44,6 +45,7 @@ func (m *agentMetrics) write(_ context.Context, w io.Writer) error {
 	t.Value(flag(state.Connected), time.Time{})
 	t.Family("skerry_uplink_since_seconds", stats.Gauge, "When the session began, or was lost, in seconds since 1970.")
 	t.Value(float64(state.Since.Unix()), time.Time{})
+	m.bus.metrics(t)
 	return t.Flush()
 }
 

@@ -151,6 +151,9 @@ func (e *edge) embed() (b *embedded.Broker, stop func()) {
 	if err != nil {
 		e.t.Fatal(err)
 	}
+	if err := b.Listen(); err != nil {
+		e.t.Fatal(err)
+	}
 	return b, e.run(func(ctx context.Context) error { return b.Run(ctx, e.bus.Run) })
 }
 

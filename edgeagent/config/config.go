@@ -112,6 +112,8 @@ type Config struct {
 	// ImageDir is a folder with image archives that are imported, for machines without
 	// a registry; empty means images below StateDir.
 	ImageDir string `json:"imageDir,omitempty"`
+	// Bus is the local bus of devices.
+	Bus Bus `json:"bus,omitzero"`
 	// LogLevel is debug, info, warn or error.
 	LogLevel string `json:"logLevel,omitempty"`
 	// LogFormat is text or json.
@@ -242,6 +244,9 @@ func (c *Config) Validate() error {
 		if _, err := netip.ParseAddr(s); err != nil {
 			return &Error{"clusterDNS", fmt.Sprintf("%q is not an IP address", s)}
 		}
+	}
+	if err := c.Bus.validate(); err != nil {
+		return err
 	}
 	return c.validateStorage()
 }

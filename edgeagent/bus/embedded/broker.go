@@ -33,6 +33,9 @@ const (
 	// inflight bounds the messages of QoS 1 and 2 that wait for acknowledgement, in each
 	// direction.
 	inflight = 64
+	// firstListen and lastListen bound the wait before the next attempt to listen.
+	firstListen = time.Second
+	lastListen  = 30 * time.Second
 	// messageExpiry is how long such a message is kept, in seconds.
 	messageExpiry = 300
 )
@@ -79,7 +82,7 @@ type Stats struct {
 	Denied, Refused, Slow uint64
 }
 
-// New listens, and serves nobody before Run.
+// New reads the users and the certificate, and opens nothing.
 func New(cfg Config) (*Broker, error) {
 	if cfg.Listen == "" || cfg.UsersFile == "" || cfg.Command == nil {
 		return nil, errors.New("broker config: Listen, UsersFile and Command are required")
@@ -106,12 +109,38 @@ func New(cfg Config) (*Broker, error) {
 		}
 		conf = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: load}
 	}
-	tcp, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("local bus: %w: bus.listen must be a free address of this machine", err)
-	}
-	b.tcp = &listener{Listener: tcp, tls: conf, most: cfg.MaxClients + strangers, log: cfg.Log, conns: make(map[*conn]struct{})}
+	b.tcp = &listener{tls: conf, most: cfg.MaxClients + strangers, log: cfg.Log, conns: make(map[*conn]struct{})}
 	return b, nil
+}
+
+// Listen begins to listen, if Run is not to.
+func (b *Broker) Listen() error {
+	tcp, err := net.Listen("tcp", b.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("local bus: %w: bus.listen must be a free address of this machine", err)
+	}
+	b.tcp.Listener = tcp
+	return nil
+}
+
+// listen tries until it can: the address may be one of a network that comes later, and the
+// agent has other work.
+func (b *Broker) listen(ctx context.Context) error {
+	for wait := firstListen; b.tcp.Listener == nil; wait = min(2*wait, lastListen) {
+		err := b.Listen()
+		if err == nil {
+			break
+		}
+		b.log.Error("local bus has no address; it is tried again", "error", err, "wait", wait)
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // newServer is mochi-mqtt with bounds. Its own log would have passwords in it.
@@ -138,7 +167,7 @@ func (b *Broker) newServer() (*mqtt.Server, error) {
 	return s, s.AddListener(b.tcp)
 }
 
-// Addr is where the broker listens.
+// Addr is where the broker listens, after Listen.
 func (b *Broker) Addr() net.Addr { return b.tcp.Addr() }
 
 // Stats may be asked for at any time.
@@ -150,6 +179,9 @@ func (b *Broker) Stats() Stats {
 
 // Run serves until ctx ends, with run beside it: what publishes.
 func (b *Broker) Run(ctx context.Context, run func(context.Context, bus.Broker) error) error {
+	if err := b.listen(ctx); err != nil {
+		return nil // ctx has ended
+	}
 	var err error
 	if b.server, err = b.newServer(); err != nil {
 		return errors.Join(err, b.tcp.Listener.Close())
