@@ -147,6 +147,10 @@ func (c *client) codes(filters ...string) []byte {
 	return ack.Reasons
 }
 
+func testMessage(topic string) *paho.Publish {
+	return &paho.Publish{Topic: topic, Payload: []byte("1")}
+}
+
 func (c *client) next() *paho.Publish {
 	c.t.Helper()
 	select {
