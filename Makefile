@@ -150,8 +150,9 @@ cgroup2: setup ## Run the tests of pods on an emulated machine with Debian's ker
 	@$(STEP) cgroup2 env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -v -timeout 30m ./tests/cgroup2
 
 .PHONY: peers
-peers: setup ## Run the device drivers against devices of others: libmodbus, modbus-serial, node-opcua (as root)
-	@$(STEP) peers env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -p 1 -timeout 20m ./tests/devices/...
+peers: setup ## Run device drivers and the local bus against others: libmodbus, modbus-serial, node-opcua, mosquitto (as root)
+	@$(STEP) setup-peers .ci/setup mosquitto mosquitto-clients
+	@$(STEP) peers env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -p 1 -timeout 20m ./tests/devices/... ./edgeagent/bus/...
 
 .PHONY: chaos
 chaos: build ## Break the link at random for CHAOSTIME (15m) under streams of all sorts (as root; SEED=N replays)
