@@ -74,9 +74,9 @@ func (l *localBus) metrics(t *stats.Text) {
 	if l == nil {
 		return
 	}
-	family := func(name, kind, help string, n float64, labels ...string) {
+	family := func(name, kind, help string, n float64) {
 		t.Family(name, kind, help)
-		t.Value(n, time.Time{}, labels...)
+		t.Value(n, time.Time{})
 	}
 	s := l.bus.Stats()
 	family("skerry_bus_published_total", stats.Counter, "Messages that the broker of the local bus took.", float64(s.Published))

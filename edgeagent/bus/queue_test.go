@@ -149,10 +149,33 @@ func TestCovers(t *testing.T) {
 		by, filter string
 		want       bool
 	}{
-		{"#", "a", true}, {"#", "a/b", true}, {"#", "#", true}, {"#", "+/a", true}, {"a/#", "a", true}, {"a/#", "a/b/c", true}, {"a/#", "a/+", true},
-		{"a/#", "a/#", true}, {"+", "a", true}, {"+", "+", true}, {"a/+/c", "a/b/c", true}, {"a/+/c", "a/+/c", true}, {"a//b", "a//b", true}, {"a/+/b", "a//b", true},
-		{"a", "b", false}, {"a", "a/b", false}, {"a/b", "a", false}, {"+", "#", false}, {"a/+", "a/#", false}, {"a", "+", false}, {"+", "a/b", false},
-		{"a/#", "ab", false}, {"a/#", "+/b", false}, {"a/#", "#", false}, {"a/+/#", "a", false}, {"a/+", "a", false}, {"a/b/#", "a/+/c", false},
+		{"#", "a", true},
+		{"#", "a/b", true},
+		{"#", "#", true},
+		{"#", "+/a", true},
+		{"a/#", "a", true},
+		{"a/#", "a/b/c", true},
+		{"a/#", "a/+", true},
+		{"a/#", "a/#", true},
+		{"+", "a", true},
+		{"+", "+", true},
+		{"a/+/c", "a/b/c", true},
+		{"a/+/c", "a/+/c", true},
+		{"a//b", "a//b", true},
+		{"a/+/b", "a//b", true},
+		{"a", "b", false},
+		{"a", "a/b", false},
+		{"a/b", "a", false},
+		{"+", "#", false},
+		{"a/+", "a/#", false},
+		{"a", "+", false},
+		{"+", "a/b", false},
+		{"a/#", "ab", false},
+		{"a/#", "+/b", false},
+		{"a/#", "#", false},
+		{"a/+/#", "a", false},
+		{"a/+", "a", false},
+		{"a/b/#", "a/+/c", false},
 	} {
 		if got := Covers(test.by, test.filter); got != test.want {
 			t.Errorf("Covers(%q, %q) = %t", test.by, test.filter, got)

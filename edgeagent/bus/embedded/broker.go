@@ -124,8 +124,8 @@ func (b *Broker) Listen() error {
 }
 
 // listen tries until it can: the address may be one of a network that comes later, and the
-// agent has other work.
-func (b *Broker) listen(ctx context.Context) error {
+// agent has other work. It gives false when ctx has ended.
+func (b *Broker) listen(ctx context.Context) bool {
 	for wait := firstListen; b.tcp.Listener == nil; wait = min(2*wait, lastListen) {
 		err := b.Listen()
 		if err == nil {
@@ -137,10 +137,10 @@ func (b *Broker) listen(ctx context.Context) error {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return ctx.Err()
+			return false
 		}
 	}
-	return nil
+	return true
 }
 
 // newServer is mochi-mqtt with bounds. Its own log would have passwords in it.
@@ -155,7 +155,6 @@ func (b *Broker) newServer() (*mqtt.Server, error) {
 	limits.MaximumInflight = inflight
 	limits.TopicAliasMaximum = 0
 	limits.SharedSubAvailable = 0
-	limits.RetainAvailable = 0
 	limits.Compatibilities.NoInheritedPropertiesOnAck = true
 	s := mqtt.New(&mqtt.Options{
 		Capabilities: limits, Logger: slog.New(slog.DiscardHandler), InlineClient: true,
@@ -179,8 +178,8 @@ func (b *Broker) Stats() Stats {
 
 // Run serves until ctx ends, with run beside it: what publishes.
 func (b *Broker) Run(ctx context.Context, run func(context.Context, bus.Broker) error) error {
-	if err := b.listen(ctx); err != nil {
-		return nil // ctx has ended
+	if !b.listen(ctx) {
+		return nil
 	}
 	var err error
 	if b.server, err = b.newServer(); err != nil {

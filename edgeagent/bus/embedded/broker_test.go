@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -229,6 +230,12 @@ func TestResponseTopic(t *testing.T) {
 			t.Errorf("%s: %+v", to, c)
 		}
 	}
+	pod.code(&paho.Publish{Topic: "pod/kept", Payload: []byte("1"), Retain: true})
+	pod.codes("pod/#")
+	pod.code(&paho.Publish{Topic: "pod/next", Payload: []byte("1")})
+	if p := pod.next(); p.Topic != "pod/next" {
+		t.Errorf("%s is retained for a client", p.Topic)
+	}
 	pod.code(&paho.Publish{Topic: "skerry/a/d/set/x", Retain: true})
 	if c := <-b.commands; !c.Retained {
 		t.Errorf("%+v", c)
@@ -303,7 +310,7 @@ func TestSlowClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer raw.Close() //nolint:errcheck // it is cut off
+	defer raw.Close()
 	// CONNECT of 3.1.1 as hmi, SUBSCRIBE to "#" with QoS 1, and then nothing.
 	connect := append([]byte{0x10, 24, 0, 4, 'M', 'Q', 'T', 'T', 4, 0xc2, 0, 60, 0, 1, 'i', 0, 3, 'h', 'm', 'i', 0, 6}, "secret"...)
 	connect[1] = byte(len(connect) - 2)
@@ -335,7 +342,7 @@ func TestStrangers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer raw.Close() //nolint:errcheck // the test's end
+		defer raw.Close()
 		all = append(all, raw)
 	}
 	for b.Stats().Clients < 2+strangers {
@@ -364,8 +371,7 @@ func TestStrangers(t *testing.T) {
 }
 
 func isEnd(err error) bool {
-	e, timeout := err.(net.Error)
-	return err != nil && (!timeout || !e.Timeout())
+	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // TestBounds of subscriptions and of packets.

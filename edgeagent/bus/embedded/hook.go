@@ -61,6 +61,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, _ packets.Packet) error {
 	}
 	cl.Properties.Props.TopicAliasMaximum = 0 // a table for each client
 	cl.Properties.Will.WillDelayInterval = 0  // its session has ended
+	cl.Properties.Will.Retain = false         // as with all that clients publish
 	return nil
 }
 
@@ -168,11 +169,15 @@ func (h *hook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, err error) 
 	}
 }
 
-// OnPublish implements mqtt.Hook: commands end here.
+// OnPublish implements mqtt.Hook: commands end here, and nothing of clients is retained.
 func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	t, ok := bus.ParseCommandTopic(pk.TopicName)
 	c := connOf(cl)
-	if !ok || c == nil {
+	if c == nil {
+		return pk, nil
+	}
+	if !ok {
+		pk.FixedHeader.Retain = false // memory is not theirs
 		return pk, nil
 	}
 	cmd := bus.Command{

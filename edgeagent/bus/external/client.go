@@ -89,19 +89,22 @@ func (c *Client) Connected() bool {
 func (c *Client) Run(ctx context.Context, run func(context.Context, bus.Broker) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return run(ctx, c) })
-	g.Go(func() error { return c.keep(ctx) })
+	g.Go(func() error {
+		c.keep(ctx)
+		return nil
+	})
 	return g.Wait()
 }
 
-func (c *Client) keep(ctx context.Context) error {
+func (c *Client) keep(ctx context.Context) {
 	last := ""
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		began := time.Now()
 		err := c.session(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if time.Since(began) > lastRetry {
+		switch {
+		case ctx.Err() != nil:
+			return
+		case time.Since(began) > lastRetry:
 			wait = firstRetry
 		}
 		if err.Error() != last {
@@ -113,7 +116,7 @@ func (c *Client) keep(ctx context.Context) error {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return nil
+			return
 		}
 	}
 }
