@@ -106,7 +106,7 @@ func (c *checker) check(t *testing.T, text string) string {
 	if err := decoder.Decode(&obj); err != nil {
 		t.Fatal(err)
 	}
-	obj = integers(obj).(map[string]any) //nolint:errcheck // it is one
+	obj = integers(obj).(map[string]any)
 	var lines []string
 	for _, f := range pruning.PruneWithOptions(obj, c.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true}) {
 		lines = append(lines, "unknown field "+f)
