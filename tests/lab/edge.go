@@ -21,14 +21,14 @@ type Edge struct {
 	agentCgroup string // where the agent is started; empty is where the lab is
 }
 
-// Edge is the edge with a number from 1 to 50, which decides its addresses. It
+// Edge is the edge with a number from 1 to 54, which decides its addresses. It
 // starts nothing.
 func (l *Lab) Edge(name string, number int) (*Edge, error) {
 	if name == "" || strings.ContainsAny(name, "/ ") {
 		return nil, fmt.Errorf("edge name %q", name)
 	}
-	if number < 1 || number > 50 {
-		return nil, fmt.Errorf("edge %s: number %d is not between 1 and 50", name, number)
+	if number < 1 || number > 54 {
+		return nil, fmt.Errorf("edge %s: number %d is not between 1 and 54", name, number)
 	}
 	return &Edge{Name: name, lab: l, n: number}, nil
 }
