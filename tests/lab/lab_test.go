@@ -295,6 +295,11 @@ func TestDownOfNothing(t *testing.T) {
 
 func TestClaim(t *testing.T) {
 	l, other := newLab(t), newLab(t)
+	t.Cleanup(func() {
+		if err := other.Down(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 	file := l.Path("thing")
 	own := thing{file, []string{"rm", file}}
 	put := func() {
