@@ -100,32 +100,15 @@ func number(v devices.Value) (float64, bool) {
 			return 1, true
 		}
 		return 0, true
-	case int8:
-		return float64(v), true
-	case int16:
-		return float64(v), true
-	case int32:
-		return float64(v), true
-	case int64:
-		return float64(v), true
-	case uint8:
-		return float64(v), true
-	case uint16:
-		return float64(v), true
-	case uint32:
-		return float64(v), true
-	case uint64:
-		return float64(v), true
 	case float32:
 		// As its shortest decimal, which is what people see elsewhere.
 		n, err := strconv.ParseFloat(strconv.FormatFloat(float64(v), 'g', -1, 32), 64)
 		return n, err == nil && !math.IsInf(n, 0) && !math.IsNaN(n)
-	case float64:
-		return v, !math.IsInf(v, 0) && !math.IsNaN(v)
 	case devices.Enum:
 		return float64(v.Number), true
 	}
-	return 0, false
+	n, ok := devices.Float(v)
+	return n, ok && !math.IsInf(n, 0) && !math.IsNaN(n)
 }
 
 // tag writes a name as the API has them; an edge may say anything, and the protocol has
