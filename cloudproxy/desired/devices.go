@@ -136,16 +136,8 @@ func (s *stream) dismissDevices(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, key := range doubted {
-			if version, _ := s.version(key); bound[key] == versionUID(version) {
-				continue // the cache is behind
-			}
-			if err := s.room(ctx); err != nil {
-				return err
-			}
-			if err := s.remove(key); err != nil {
-				return err
-			}
+		if err := s.removeUnbound(ctx, doubted, bound); err != nil {
+			return err
 		}
 	}
 	s.doubts.listed = true

@@ -44,6 +44,12 @@ func (s *stream) dismiss(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return s.removeUnbound(ctx, doubted, bound)
+}
+
+// removeUnbound takes from the edge what the API does not have on it; bound is what it
+// has, by the keys.
+func (s *stream) removeUnbound(ctx context.Context, doubted []string, bound map[string]types.UID) error {
 	for _, key := range doubted {
 		if version, _ := s.version(key); bound[key] == versionUID(version) {
 			continue // the cache is behind
