@@ -52,12 +52,11 @@ func (m *modelling) make(r *Result, into *Into, types []v1alpha1.TypeDefinition,
 		}
 		slices.SortFunc(dev.Spec.Properties, func(a, b v1alpha1.DeviceProperty) int { return strings.Compare(a.Name, b.Name) })
 		slices.SortFunc(dev.Spec.Methods, func(a, b v1alpha1.DeviceMethod) int { return strings.Compare(a.Name, b.Name) })
-		switch {
-		case len(dev.Spec.Properties) > maxProperties:
-			return tooMany("variables", len(dev.Spec.Properties), maxProperties)
-		case len(dev.Spec.Methods) > maxMethods:
-			return tooMany("methods", len(dev.Spec.Methods), maxMethods)
-		case len(dev.Spec.Properties)+len(dev.Spec.Methods) > 0:
+		some, err := fits(len(dev.Spec.Properties), len(dev.Spec.Methods))
+		if err != nil {
+			return err
+		}
+		if some {
 			r.Devices = append(r.Devices, dev)
 		}
 	}
@@ -70,15 +69,23 @@ func (m *modelling) make(r *Result, into *Into, types []v1alpha1.TypeDefinition,
 			model.Spec.Methods = append(model.Spec.Methods, *e.method)
 		}
 	}
-	switch {
-	case len(model.Spec.Properties) > maxProperties:
-		return tooMany("variables", len(model.Spec.Properties), maxProperties)
-	case len(model.Spec.Methods) > maxMethods:
-		return tooMany("methods", len(model.Spec.Methods), maxMethods)
-	case len(model.Spec.Properties)+len(model.Spec.Methods) > 0:
+	some, err := fits(len(model.Spec.Properties), len(model.Spec.Methods))
+	if some {
 		r.Models = append(r.Models, model)
 	}
-	return nil
+	return err
+}
+
+// fits says whether a model or a Device has anything in it, and fails when it has more
+// than the API takes.
+func fits(properties, methods int) (some bool, err error) {
+	switch {
+	case properties > maxProperties:
+		return false, tooMany("variables", properties, maxProperties)
+	case methods > maxMethods:
+		return false, tooMany("methods", methods, maxMethods)
+	}
+	return properties+methods > 0, nil
 }
 
 // object is take for names of Kubernetes.
