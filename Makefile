@@ -145,12 +145,12 @@ e2e: build devcluster metrics-server old-kubectl kubelet ## Run the end-to-end t
 	@$(STEP) runtimes env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -p 1 -timeout 20m ./tests/runtimes/... ./tests/systemd/...
 
 .PHONY: cgroup2
-cgroup2: setup ## Run the tests of pods on an emulated machine with Debian's kernel and cgroup v2: ten minutes (as root)
+cgroup2: ## Run the tests of pods on an emulated machine with Debian's kernel and cgroup v2: ten minutes (as root)
 	@$(STEP) setup-machine .ci/setup qemu-system-x86 kmod cpio e2fsprogs
 	@$(STEP) cgroup2 env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -v -timeout 30m ./tests/cgroup2
 
 .PHONY: peers
-peers: setup ## Run device drivers and the local bus against others: libmodbus, modbus-serial, node-opcua, mosquitto (as root)
+peers: ## Run device drivers and the local bus against others: libmodbus, modbus-serial, node-opcua, mosquitto (as root)
 	@$(STEP) setup-peers .ci/setup mosquitto mosquitto-clients
 	@$(STEP) peers env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -p 1 -timeout 20m ./tests/devices/... ./edgeagent/bus/...
 
