@@ -296,7 +296,7 @@ func TestDownOfNothing(t *testing.T) {
 func TestClaim(t *testing.T) {
 	l, other := newLab(t), newLab(t)
 	t.Cleanup(func() {
-		if err := other.Down(context.Background()); err != nil {
+		if err := other.Down(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
 	})
