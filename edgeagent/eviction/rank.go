@@ -135,7 +135,7 @@ func quantity(s Signal, n int64) *resource.Quantity { return resource.NewQuantit
 // be measured.
 func limited(pod *corev1.Pod) bool {
 	for i := range pod.Spec.Volumes {
-		if e := pod.Spec.Volumes[i].EmptyDir; e != nil && e.Medium != corev1.StorageMediumMemory && e.SizeLimit != nil && e.SizeLimit.Sign() > 0 {
+		if v := &pod.Spec.Volumes[i]; demand.OnDisk(v) && v.EmptyDir.SizeLimit != nil && v.EmptyDir.SizeLimit.Sign() > 0 {
 			return true
 		}
 	}
@@ -148,8 +148,7 @@ func limited(pod *corev1.Pod) bool {
 func exceeded(pod *corev1.Pod, u *Usage, dedicated bool) string {
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		// The kernel bounds those in memory.
-		if v.EmptyDir == nil || v.EmptyDir.Medium == corev1.StorageMediumMemory {
+		if !demand.OnDisk(v) {
 			continue
 		}
 		if size := v.EmptyDir.SizeLimit; size != nil && size.Sign() > 0 && u.Volumes[v.Name].Bytes > size.Value() {

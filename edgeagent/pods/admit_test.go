@@ -359,9 +359,9 @@ func TestWaitsForLabels(t *testing.T) {
 // slowDisk takes long to remove what a pod has written.
 type slowDisk struct{}
 
-func (slowDisk) Tmpfs(string, volumes.Tmpfs) error { return nil }
-func (slowDisk) Bind(*os.File, string) error       { return nil }
-func (slowDisk) Unmount(string) error              { return nil }
+func (slowDisk) Memory(string, volumes.MemoryFS) error { return nil }
+func (slowDisk) Bind(*os.File, string) error           { return nil }
+func (slowDisk) Unmount(string) error                  { return nil }
 func (slowDisk) Mounts(string) ([]string, error) {
 	<-time.After(20 * time.Second)
 	return nil, nil

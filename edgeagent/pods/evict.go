@@ -9,6 +9,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/skerry-io/skerry/edgeagent/pods/demand"
 )
 
 // Active gives the pods that have been admitted and are not ending. They are
@@ -46,7 +48,7 @@ func (m *Manager) EmptyDirUsage(ctx context.Context, pod *corev1.Pod) map[string
 	out := map[string]DiskUsage{}
 	for i := range pod.Spec.Volumes {
 		v := &pod.Spec.Volumes[i]
-		if v.EmptyDir == nil || v.EmptyDir.Medium == corev1.StorageMediumMemory {
+		if !demand.OnDisk(v) {
 			continue
 		}
 		u, err := diskUsage(ctx, m.env.volumes.Path(pod, v))

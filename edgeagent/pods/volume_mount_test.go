@@ -134,7 +134,7 @@ func TestSubPathExprMended(t *testing.T) {
 // noMounts mounts nothing.
 type noMounts struct{}
 
-func (noMounts) Tmpfs(string, volumes.Tmpfs) error { return nil }
-func (noMounts) Bind(*os.File, string) error       { return nil }
-func (noMounts) Unmount(string) error              { return nil }
-func (noMounts) Mounts(string) ([]string, error)   { return nil, nil }
+func (noMounts) Memory(string, volumes.MemoryFS) error { return nil }
+func (noMounts) Bind(*os.File, string) error           { return nil }
+func (noMounts) Unmount(string) error                  { return nil }
+func (noMounts) Mounts(string) ([]string, error)       { return nil, nil }

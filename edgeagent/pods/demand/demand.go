@@ -115,6 +115,12 @@ func HugePages(name corev1.ResourceName) bool {
 	return strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix)
 }
 
+// OnDisk says whether a volume is an emptyDir on the node's disk; those in memory are
+// bounded by the kernel.
+func OnDisk(v *corev1.Volume) bool {
+	return v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumDefault
+}
+
 // Amount is a quantity as it is compared: of CPU thousandths.
 func Amount(name corev1.ResourceName, q resource.Quantity) int64 {
 	if name == corev1.ResourceCPU {

@@ -8,7 +8,7 @@
 //	STATE/pods/UID/volumes/kubernetes.io~configmap/NAME/..data -> ..2026_01_02_15_04_05.123
 //	STATE/pods/UID/volume-subpaths/VOLUME/CONTAINER/INDEX
 //
-// emptyDir, hostPath, configMap, secret, downwardAPI and projected volumes (with trust
+// emptyDir (on the disk, in memory, of huge pages), hostPath, configMap, secret, downwardAPI and projected volumes (with trust
 // bundles and certificates of pods) are supported, and claims that are bound to a local or hostPath PersistentVolume: [Resolve]
 // makes hostPath volumes of them. The claim of an ephemeral volume must be owned by the
 // pod. fsGroup is for emptyDir and payload volumes, and for claimed local volumes that are

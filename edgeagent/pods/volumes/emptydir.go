@@ -30,9 +30,14 @@ func (m *Manager) setUpEmptyDir(pod *corev1.Pod, v *corev1.Volume, facts downwar
 	case corev1.StorageMediumDefault:
 		return nil
 	case corev1.StorageMediumMemory:
-		return m.mounter.Tmpfs(dir, Tmpfs{Size: memorySize(pod, v.EmptyDir, facts), Mode: emptyDirMode, Group: group})
+		return m.mounter.Memory(dir, MemoryFS{Size: memorySize(pod, v.EmptyDir, facts), Mode: emptyDirMode, Group: group})
 	default:
-		return fmt.Errorf("medium %q of emptyDir is not supported on this node", v.EmptyDir.Medium)
+		of, err := hugePagesFS(pod, v.EmptyDir)
+		if err != nil {
+			return fmt.Errorf("volume %q: %w", v.Name, err)
+		}
+		of.Mode, of.Group = emptyDirMode, group
+		return m.mounter.Memory(dir, of)
 	}
 }
 

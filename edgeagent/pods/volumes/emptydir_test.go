@@ -11,12 +11,13 @@ import (
 
 // The root of a file system in memory has owner and mode from the mount on: a boot
 // mounts it anew, over a directory that is there.
-func TestTmpfsOptions(t *testing.T) {
-	for want, fs := range map[string]Tmpfs{
+func TestMemoryFSOptions(t *testing.T) {
+	for want, fs := range map[string]MemoryFS{
 		"mode=777":                   {Mode: 0o777},
 		"mode=777,size=4096":         {Mode: 0o777, Size: 4096},
 		"mode=2777,gid=42,size=4096": {Mode: 0o777, Size: 4096, Group: new(int64(42))},
 		"mode=2770,gid=0":            {Mode: 0o700, Group: new(int64(0))},
+		"mode=777,pagesize=2097152":  {Mode: 0o777, PageSize: 2 << 20},
 	} {
 		if got := fs.options(); got != want {
 			t.Errorf("%+v: %q, want %q", fs, got, want)

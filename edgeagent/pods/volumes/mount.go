@@ -16,10 +16,12 @@ import (
 // kernelMounter mounts for real.
 type kernelMounter struct{}
 
-// Tmpfs is a file system in memory.
-type Tmpfs struct {
+// MemoryFS is a file system in memory.
+type MemoryFS struct {
 	// Size is its limit in bytes; zero leaves it to the kernel.
 	Size int64
+	// PageSize is that of huge pages in bytes (hugetlbfs); zero means a tmpfs.
+	PageSize int64
 	// Mode is that of its root, which belongs to Group if that is not nil, and then
 	// has the bits that fsGroup adds.
 	Mode  fs.FileMode
@@ -29,7 +31,7 @@ type Tmpfs struct {
 }
 
 // options are those of mount(2): the root has them from the start.
-func (t Tmpfs) options() string {
+func (t MemoryFS) options() string {
 	mode := uint32(t.Mode.Perm())
 	opts := ""
 	if t.Group != nil {
@@ -40,11 +42,14 @@ func (t Tmpfs) options() string {
 	if t.Size > 0 {
 		opts += fmt.Sprintf(",size=%d", t.Size)
 	}
+	if t.PageSize > 0 {
+		opts += fmt.Sprintf(",pagesize=%d", t.PageSize)
+	}
 	return opts
 }
 
-// Tmpfs mounts a tmpfs unless one is there.
-func (k kernelMounter) Tmpfs(dir string, t Tmpfs) error {
+// Memory mounts a file system unless one is there.
+func (k kernelMounter) Memory(dir string, t MemoryFS) error {
 	mounts, err := k.Mounts(dir)
 	if err != nil {
 		return err
@@ -52,15 +57,19 @@ func (k kernelMounter) Tmpfs(dir string, t Tmpfs) error {
 	if slices.Contains(mounts, dir) {
 		return nil
 	}
+	kind := "tmpfs"
+	if t.PageSize > 0 {
+		kind = "hugetlbfs"
+	}
 	err = syscall.EINVAL
 	if t.NoSwap {
-		err = syscall.Mount("tmpfs", dir, "tmpfs", 0, t.options()+",noswap")
+		err = syscall.Mount(kind, dir, kind, 0, t.options()+",noswap")
 	}
 	if errors.Is(err, syscall.EINVAL) {
-		err = syscall.Mount("tmpfs", dir, "tmpfs", 0, t.options())
+		err = syscall.Mount(kind, dir, kind, 0, t.options())
 	}
 	if err != nil {
-		return fmt.Errorf("mount tmpfs at %s: %w", dir, err)
+		return fmt.Errorf("mount %s at %s: %w", kind, dir, err)
 	}
 	return nil
 }

@@ -35,9 +35,8 @@ type Objects interface {
 
 // Mounter does the mounts that need the kernel.
 type Mounter interface {
-	// Tmpfs mounts a tmpfs at dir unless one is mounted there. Zero size means
-	// the kernel's default.
-	Tmpfs(dir string, t Tmpfs) error
+	// Memory mounts a file system in memory at dir unless one is mounted there.
+	Memory(dir string, t MemoryFS) error
 	// Bind binds an open file or directory onto target.
 	Bind(from *os.File, target string) error
 	// Unmount removes a mount.
@@ -285,6 +284,11 @@ func (m *Manager) setUp(pod *corev1.Pod, v *corev1.Volume, facts downward.Facts)
 	}
 }
 
+// InMemory says whether a volume's files are in memory and not on the disk.
+func InMemory(v *corev1.Volume) bool {
+	return v.Secret != nil || v.Projected != nil || v.EmptyDir != nil && v.EmptyDir.Medium != corev1.StorageMediumDefault
+}
+
 // setUpPayload writes a volume made of files from API objects.
 func (m *Manager) setUpPayload(pod *corev1.Pod, v *corev1.Volume, facts downward.Facts) error {
 	files, err := m.payload(pod, v, facts)
@@ -297,8 +301,8 @@ func (m *Manager) setUpPayload(pod *corev1.Pod, v *corev1.Volume, facts downward
 	}
 	// Secrets, tokens and what a projected volume may mix with them never touch
 	// the disk, nor the swap of a kernel that can do without.
-	if v.Secret != nil || v.Projected != nil {
-		if err := m.mounter.Tmpfs(dir, Tmpfs{Mode: 0o777, NoSwap: true}); err != nil {
+	if InMemory(v) {
+		if err := m.mounter.Memory(dir, MemoryFS{Mode: 0o777, NoSwap: true}); err != nil {
 			return err
 		}
 	}

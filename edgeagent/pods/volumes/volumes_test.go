@@ -51,7 +51,7 @@ func (o *memObjects) Token(_, _, id string) (*authenticationv1.TokenRequest, err
 // no privilege.
 type fakeMounter struct{ mounted []string }
 
-func (m *fakeMounter) Tmpfs(dir string, _ Tmpfs) error {
+func (m *fakeMounter) Memory(dir string, _ MemoryFS) error {
 	if !slices.Contains(m.mounted, dir) {
 		m.mounted = append(m.mounted, dir)
 	}
@@ -304,17 +304,17 @@ func TestEmptyDirSurvivesRestart(t *testing.T) {
 type lookingMounter struct {
 	fakeMounter
 	mode fs.FileMode
-	fs   Tmpfs
+	fs   MemoryFS
 }
 
-func (m *lookingMounter) Tmpfs(dir string, t Tmpfs) error {
+func (m *lookingMounter) Memory(dir string, t MemoryFS) error {
 	m.fs = t
 	info, err := os.Stat(dir)
 	if err != nil {
 		return err
 	}
 	m.mode = info.Mode().Perm()
-	return m.fakeMounter.Tmpfs(dir, t)
+	return m.fakeMounter.Memory(dir, t)
 }
 
 func TestEmptyDirHasItsModeFromTheStart(t *testing.T) {
