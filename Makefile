@@ -146,7 +146,7 @@ e2e: build devcluster metrics-server old-kubectl kubelet ## Run the end-to-end t
 
 .PHONY: cgroup2
 cgroup2: ## Run the tests of pods on an emulated machine with Debian's kernel and cgroup v2: ten minutes (as root)
-	@$(STEP) setup-machine .ci/setup qemu-system-x86 kmod cpio e2fsprogs
+	@$(STEP) setup-machine .ci/setup qemu-system-x86 kmod cpio e2fsprogs apparmor
 	@$(STEP) cgroup2 env SKERRY_E2E=1 go test $(PRODUCT) -count=1 -v -timeout 30m ./tests/cgroup2
 
 .PHONY: peers

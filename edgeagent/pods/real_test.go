@@ -68,7 +68,7 @@ func (r *rig) start(tb testing.TB) {
 		Objects: r.objects, Reporter: r.rec, Events: r.rec, CRI: r.client,
 		StateDir: filepath.Join(r.dir, "state"), LogsDir: filepath.Join(r.dir, "logs"), Groups: r.groups,
 		NodeName: "edge-1", HostIP: func() []string { return []string{"10.88.0.1"} },
-		Features: r.features,
+		Features: r.features, Allocatable: allocatable,
 		Users: func(context.Context) (userns.Span, error) {
 			return userns.Span{First: userns.Size, Count: 100 * userns.Size}, nil
 		},

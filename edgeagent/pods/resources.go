@@ -293,18 +293,3 @@ func MeasureNode() corev1.ResourceList {
 	}
 	return out
 }
-
-// kernelVersion is such as 6.1.0-12-arm64.
-func kernelVersion() string {
-	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		return "" // then only what every kernel has counts
-	}
-	return strings.TrimSpace(string(b))
-}
-
-// hasAppArmor says whether this kernel enforces AppArmor profiles.
-func hasAppArmor() bool {
-	b, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
-	return err == nil && strings.HasPrefix(string(b), "Y")
-}

@@ -31,6 +31,9 @@ func (e *env) users(ctx context.Context, pod *corev1.Pod, handler string) (*cri.
 	if !can.UserNamespaces {
 		return nil, fmt.Errorf("can't set `spec.hostUsers: false`, RuntimeClass handler %q does not support user namespaces", handler)
 	}
+	if err := canMapVolumes(e.kernel, pod); err != nil {
+		return nil, err
+	}
 	first, err := e.ranges.First(ctx, pod.UID)
 	if err != nil {
 		return nil, fmt.Errorf("create user namespace: %w", err)

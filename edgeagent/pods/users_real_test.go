@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,7 +13,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skerry-io/skerry/edgeagent/cri"
+	"github.com/skerry-io/skerry/edgeagent/pods/admission"
 	"github.com/skerry-io/skerry/edgeagent/pods/userns"
+	"github.com/skerry-io/skerry/edgeagent/pods/volumes"
 )
 
 // canRealUsers says whether the runtime gives pods users of their own.
@@ -39,12 +42,29 @@ func TestRealUsersRefused(t *testing.T) {
 	}
 }
 
+// TestRealUsersRefusedMemory: an older kernel can't, and nothing of the pod runs.
+func TestRealUsersRefusedMemory(t *testing.T) {
+	if !canRealUsers(t, testClient(t)) || admission.AtLeast(kernelVersion(), [2]int{6, 3}) {
+		t.Skip("the runtime can't, or the kernel can")
+	}
+	r := newRig(t, newPod("own", withOwnUsers, script("sleep 1000"), func(p *corev1.Pod) {
+		p.Spec.Volumes = []corev1.Volume{{Name: "mem", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}}}
+	}))
+	r.rec.wait(t, "the refusal", 20*time.Second, func() bool {
+		return r.rec.hasEvent("FailedCreatePodSandBox: Failed to create pod sandbox: can't set `spec.hostUsers: false`, volume \"mem\" is in memory")
+	})
+	if list, err := r.client.ListSandboxes(t.Context(), map[string]string{labelPodName: "own"}); err != nil || len(list) > 0 {
+		t.Errorf("sandboxes %v, %v", list, err)
+	}
+}
+
 // TestRealUsers: root inside is nobody outside, and files belong inside to those to
 // whom they belong in a pod with the machine's users.
 func TestRealUsers(t *testing.T) {
 	if !canRealUsers(t, testClient(t)) {
 		t.Skip("the runtime can't")
 	}
+	inMemory := admission.AtLeast(kernelVersion(), [2]int{6, 3})
 	host := t.TempDir()
 	if err := os.WriteFile(filepath.Join(host, "roots"), nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -53,12 +73,17 @@ func TestRealUsers(t *testing.T) {
 	const asks = `set -e
 cat /proc/self/uid_map > /empty/uids; cat /proc/self/gid_map > /empty/gids
 who() { echo "$1 $(stat -L -c '%u:%g %a' $1)"; }
-for f in /etc/hosts /etc/hostname /etc/resolv.conf /dev/termination-log /empty /mem /secret /secret/s /cfg/a /sub /all/s /all/name /host/roots /bin/busybox; do who $f; done > /empty/owners
-cat /secret/s /cfg/a /all/name /sub > /empty/texts
-echo mine > /empty/file; echo mine > /mem/file; chown 7:8 /mem/file; who /mem/file >> /empty/owners; echo mine > /host/new; chown 5:6 /host/new
+for f in /etc/hosts /etc/hostname /etc/resolv.conf /dev/termination-log /empty /cfg/a /sub /host/roots /bin/busybox; do who $f; done > /empty/owners
+cat /cfg/a /sub > /empty/texts
+if [ -d /mem ]; then
+  for f in /mem /secret /secret/s /all/s /all/name; do who $f; done >> /empty/owners
+  cat /secret/s /all/name >> /empty/texts
+  echo mine > /mem/file; chown 7:8 /mem/file; who /mem/file >> /empty/owners
+fi
+echo mine > /empty/file; chown 7:8 /empty/file; who /empty/file >> /empty/owners; echo mine > /host/new; chown 5:6 /host/new
 echo words > /dev/termination-log
 trap 'exit 0' TERM; while :; do sleep 0.1; done`
-	volumes := func(p *corev1.Pod) {
+	mounts := func(p *corev1.Pod) {
 		named := corev1.LocalObjectReference{Name: "cm"}
 		p.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: new(int64(3000))}
 		p.Spec.Volumes = []corev1.Volume{
@@ -72,6 +97,9 @@ trap 'exit 0' TERM; while :; do sleep 0.1; done`
 			}}}},
 			{Name: "host", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: host}}},
 		}
+		if !inMemory {
+			p.Spec.Volumes = slices.DeleteFunc(p.Spec.Volumes, func(v corev1.Volume) bool { return volumes.InMemory(&v) })
+		}
 		for _, v := range p.Spec.Volumes {
 			p.Spec.Containers[0].VolumeMounts = append(p.Spec.Containers[0].VolumeMounts, corev1.VolumeMount{Name: v.Name, MountPath: "/" + v.Name})
 		}
@@ -81,7 +109,7 @@ trap 'exit 0' TERM; while :; do sleep 0.1; done`
 	r.objects.secrets["ns/s"] = &corev1.Secret{Data: map[string][]byte{"s": []byte("secret")}}
 	r.objects.configMaps["ns/cm"] = &corev1.ConfigMap{Data: map[string]string{"a": "one"}}
 	for _, name := range []string{"shared", "own", "other"} {
-		p := newPod(name, script(asks), volumes)
+		p := newPod(name, script(asks), mounts)
 		if name != "shared" {
 			withOwnUsers(p)
 		}
@@ -106,10 +134,14 @@ trap 'exit 0' TERM; while :; do sleep 0.1; done`
 		if got, want := read(name, "owners"), read("shared", "owners"); got != want {
 			t.Errorf("%s: owners\n%s\nwith the machine's users\n%s", name, got, want)
 		}
-		if got := read(name, "texts"); got != "secretonensone" {
+		want := "oneone"
+		if inMemory {
+			want += "secretns"
+		}
+		if got := read(name, "texts"); got != want {
 			t.Errorf("%s reads %q", name, got)
 		}
-		want := fmt.Sprintf("0 %d %d", (i+1)*userns.Size, userns.Size)
+		want = fmt.Sprintf("0 %d %d", (i+1)*userns.Size, userns.Size)
 		for _, of := range []string{"uids", "gids"} {
 			if got := strings.Join(strings.Fields(read(name, of)), " "); got != want {
 				t.Errorf("%s: %s %q, want %q", name, of, got, want)

@@ -59,6 +59,36 @@ func TestOwnUsersRefused(t *testing.T) {
 	}
 }
 
+// TestCanMapVolumes: what is in memory, and a token is, has no owners of its own on an
+// older kernel.
+func TestCanMapVolumes(t *testing.T) {
+	volume := func(s corev1.VolumeSource) *corev1.Pod {
+		return newPod("p", func(p *corev1.Pod) { p.Spec.Volumes = []corev1.Volume{{Name: "v", VolumeSource: s}} })
+	}
+	memory := func(m corev1.StorageMedium) *corev1.Pod {
+		return volume(corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: m}})
+	}
+	for _, tt := range []struct {
+		kernel string
+		pod    *corev1.Pod
+		want   string
+	}{
+		{"6.1.0-48-cloud-amd64", newPod("none"), ""},
+		{"6.1.0-48-cloud-amd64", memory(""), ""},
+		{"6.1.0-48-cloud-amd64", volume(corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{}}), ""},
+		{"6.1.0-48-cloud-amd64", volume(corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{}}), `volume "v" is in memory, and this kernel (6.1.0-48-cloud-amd64) can't map the users of files there: Linux 6.3 can`},
+		{"6.1.0-48-cloud-amd64", volume(corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{}}), "Linux 6.3 can"},
+		{"6.3.0", memory(corev1.StorageMediumMemory), ""},
+		{"6.3.0", memory("HugePages-2Mi"), "Linux 6.9 can"},
+		{"6.12.9", memory("HugePages-2Mi"), ""},
+	} {
+		err := canMapVolumes(tt.kernel, tt.pod)
+		if (err == nil) != (tt.want == "") || err != nil && !strings.HasSuffix(err.Error(), tt.want) {
+			t.Errorf("%s, %+v: %v, want %q", tt.kernel, tt.pod.Spec.Volumes, err, tt.want)
+		}
+	}
+}
+
 func brokenFeatures(context.Context, string) (cri.HandlerFeatures, error) {
 	return cri.HandlerFeatures{}, errors.New("is containerd running?")
 }

@@ -33,7 +33,7 @@ outer)
     -object memory-backend-memfd,id=memory,size=3G,share=on -numa node,memdev=memory \
     -chardev "socket,id=files,path=$dir/fs.sock" -device vhost-user-fs-pci,chardev=files,tag=files \
     -drive "file=$dir.disk,format=raw,if=virtio" -serial "file:$dir/console.log" -serial stdio \
-    -kernel "$kernel"/boot/vmlinuz-* -initrd "$dir.initrd" -append "console=ttyS0 panic=-1" < /dev/null
+    -kernel "$kernel"/boot/vmlinuz-* -initrd "$dir.initrd" -append "console=ttyS0 panic=-1 hugepages=8" < /dev/null
   ;;
 init)
   export PATH=/bin
@@ -72,6 +72,10 @@ inner)
   export SKERRY_CRI_TEST_SOCKET=$dir/containerd.sock TMPDIR=$dir/tmp
   mkdir -m 1777 "$TMPDIR"
   status=0
+  # All is allowed by it but to write one file.
+  apparmor_parser --replace --skip-cache <<< 'profile skerry-test flags=(attach_disconnected,mediate_deleted) {
+    file, network, capability, signal, ptrace, mount, umount, deny /denied w,
+  }' || status=1
   # containerd CONFIG TEST...: run the tests beside a containerd of its own.
   with() {
     local config=$1 test

@@ -40,7 +40,7 @@ func TestPods(t *testing.T) {
 		console, _ := os.ReadFile(filepath.Join(dir, "console.log"))
 		t.Errorf("%v; the machine's console:\n%s", err, console[max(0, len(console)-8<<10):])
 	}
-	for _, name := range []string{"RunAndExit", "Features", "LostSandbox", "Users"} {
+	for _, name := range []string{"RunAndExit", "Features", "LostSandbox", "Users", "UsersRefusedMemory", "AppArmor", "HugePages"} {
 		if n := bytes.Count(out, []byte("--- PASS: TestReal"+name+" ")); n != 2 {
 			t.Errorf("TestReal%s has passed %d times, want it by systemd's groups and by our own", name, n)
 		}

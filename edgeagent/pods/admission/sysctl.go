@@ -49,7 +49,7 @@ func forbiddenSysctl(node *Node, pod *corev1.Pod) *Refusal {
 		name := NormalSysctl(s.Name)
 		since, ok := safe[name]
 		if ok {
-			ok = atLeast(node.Kernel, since)
+			ok = AtLeast(node.Kernel, since)
 		}
 		for _, pattern := range node.UnsafeSysctls {
 			prefix, isPrefix := strings.CutSuffix(NormalSysctl(pattern), "*")
@@ -108,8 +108,9 @@ func sysctlNamespace(name string) string {
 	return ""
 }
 
-// atLeast compares the version of a kernel; one that can't be read is old.
-func atLeast(kernel string, want [2]int) bool {
+// AtLeast compares the version of a kernel, such as 6.1.0-12-arm64, with major and minor
+// number; one that can't be read is old.
+func AtLeast(kernel string, want [2]int) bool {
 	if want == [2]int{} {
 		return true
 	}
